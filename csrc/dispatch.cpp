@@ -1,0 +1,87 @@
+#include "dispatch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+#include <stdexcept>
+
+namespace eqflow {
+namespace {
+
+struct CpuKernels {
+  const char *name;
+  bool (*normal)(const NormalParams &, float *, int);
+  bool (*gray_scott_float)(const GrayScottParams &, const float *, const GrayScottCoefficients<float> *, float *, int);
+  bool (*gray_scott_double)(const GrayScottParams &, const double *, const GrayScottCoefficients<double> *, double *,
+                            int);
+};
+
+#define EQFLOW_CPU_KERNELS(isa) {#isa, isa::normal_cpu, isa::gray_scott_cpu, isa::gray_scott_cpu}
+constexpr CpuKernels all_kernels[] = {
+    EQFLOW_CPU_KERNELS(baseline),
+#ifdef EQFLOW_X86
+    EQFLOW_CPU_KERNELS(avx2),
+    EQFLOW_CPU_KERNELS(avx512),
+#endif
+};
+constexpr int kernel_count = sizeof(all_kernels) / sizeof(all_kernels[0]);
+
+int supported() { // how many of all_kernels this processor can run
+#ifdef EQFLOW_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("x86-64-v4")) return 3;
+  if (__builtin_cpu_supports("x86-64-v3")) return 2;
+#endif
+  return 1;
+}
+
+std::atomic<const CpuKernels *> chosen{nullptr};
+
+const CpuKernels &kernels() {
+  const CpuKernels *current = chosen.load(std::memory_order_relaxed);
+  if (!current) chosen = current = &all_kernels[supported() - 1];
+  return *current;
+}
+
+void check_memory(bool enough) {
+  if (!enough) throw std::bad_alloc();
+}
+
+} // namespace
+
+std::vector<std::string> cpu_isas() {
+  std::vector<std::string> names;
+  for (int i = 0; i < std::min(supported(), kernel_count); ++i) names.push_back(all_kernels[i].name);
+  return names;
+}
+
+std::string cpu_isa() { return kernels().name; }
+
+void set_cpu_isa(const std::string &name) {
+  for (int i = 0; i < std::min(supported(), kernel_count); ++i)
+    if (name == all_kernels[i].name) {
+      chosen = &all_kernels[i];
+      return;
+    }
+  std::string known;
+  for (const auto &isa : cpu_isas()) known += (known.empty() ? "" : ", ") + isa;
+  throw std::invalid_argument("expected an instruction set of this machine (" + known + "), got " + name);
+}
+
+void normal_cpu(const NormalParams &p, float *output, int threads) {
+  check_memory(kernels().normal(p, output, threads));
+}
+
+template <>
+void gray_scott_cpu(const GrayScottParams &p, const float *state, const GrayScottCoefficients<float> *coefficients,
+                    float *frames, int threads) {
+  check_memory(kernels().gray_scott_float(p, state, coefficients, frames, threads));
+}
+
+template <>
+void gray_scott_cpu(const GrayScottParams &p, const double *state, const GrayScottCoefficients<double> *coefficients,
+                    double *frames, int threads) {
+  check_memory(kernels().gray_scott_double(p, state, coefficients, frames, threads));
+}
+
+} // namespace eqflow

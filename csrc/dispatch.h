@@ -1,0 +1,19 @@
+// The CPU kernels of the best instruction set that this processor has, or of the one that a test asked for.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace eqflow {
+
+std::vector<std::string> cpu_isas(); // what this build and this processor offer, the widest last
+std::string cpu_isa();               // the one in use
+void set_cpu_isa(const std::string &name);
+
+void normal_cpu(const NormalParams &p, float *output, int threads);
+template <class T>
+void gray_scott_cpu(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T> *coefficients, T *frames,
+                    int threads);
+
+} // namespace eqflow

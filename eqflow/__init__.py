@@ -1,0 +1,1 @@
+"""eqflow: which dynamics keep a distribution?"""
