@@ -1,22 +1,22 @@
-// Gray-Scott on the CPU: lane-split rows, and many time steps while the rows stay in the first-level cache.
+// Gray-Scott on the CPU: lane-split rows, and many time steps while the rows stay in the nearest cache.
 //
-// Layout. A row is a vector of w, one of v, the next of w, and so on. Lane l of vector j holds column j of the l-th run
-// of columns, so the east and west neighbours of vector j are the vectors j + 1 and j - 1; only the ends of a row
-// need a rotation of the lanes, and that rotation is the periodic boundary. Where the width is no multiple of the
-// lanes, some runs are one column short: their last place repeats the first column of the next run.
+// Layout. Lane l of vector j of a row holds column j of the l-th run of columns, so the east and west neighbours of
+// vector j are the vectors j + 1 and j - 1; only the ends of a row need a rotation of the lanes, and that rotation is the
+// periodic boundary. Where the width is no multiple of the lanes, some runs are one column short: their last place
+// repeats the first column of the next run. R rows make a group; its vectors stand in the order [j][row][w, v], so that
+// one address and small constants reach all of them.
 //
-// Schedule. Rows go in groups. Level t of group g is written where level t - 1 of group g - 1 stood, so a window of
-// 2 T + 2 groups advances T steps while it passes through the cache, in place. The first two groups of every level go to
-// a side buffer and are read again at the end, which closes the period without redundant work.
+// Schedule. Level t of group g is written where level t - 1 of group g - 1 stood, so a window of 2 T + 2 groups advances
+// T steps while it passes through the cache, in place. The first two groups of every level go to a side buffer and are
+// read again at the end, which closes the period without redundant work.
 //
-// Wide grids are cut into panels of columns whose first and last lane repeat the neighbours' lanes; these spoil by one
-// column a step and are renewed after every T steps.
+// Threads share out the samples; or, where there are few, slabs of rows whose first and last groups repeat the
+// neighbours' and are renewed every T steps, since a wrong border reaches one row further a step.
 #include "kernels.h"
 #include "simd.h"
 #include "stencil.h"
 
 #include <cstdlib>
-#include <cstdio>
 #include <cstring>
 #ifdef __unix__
 #include <unistd.h>
@@ -25,81 +25,78 @@
 namespace eqflow::EQFLOW_ISA {
 namespace {
 
+using std::int32_t;
 using std::int64_t;
-using std::uint32_t;
+using std::uint64_t;
 
 template <class T> EQFLOW_INLINE T smaller(T a, T b) { return a < b ? a : b; }
 template <class T> EQFLOW_INLINE T larger(T a, T b) { return a > b ? a : b; }
-EQFLOW_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// --- One step of R rows ---------------------------------------------------------------------------------------------
+// --- One step of a group of R rows ----------------------------------------------------------------------------------
 
-template <class S> struct Lanes {
+template <class S> struct Row {
   int64_t vectors;
   bool ragged;
   typename S::Mask is_short; // lanes whose last place is not a column of their own
 };
 
-// R rows that are `stride` apart.
-template <class S, int R> struct Rows {
-  const typename S::T *north, *centre, *south; // the row above, the first of R rows, the row below
-  typename S::T *out;
-  int64_t stride;
+template <class S, int R> struct Groups {
+  using T = typename S::T;
+  using V = typename S::V;
+  const T *north, *centre, *south; // the group above, this one, the one below
+  T *out;                          // may be `north`: vector j of it is read before vector j is written
 
-  __attribute__((always_inline)) typename S::V load(int field, int r, int64_t j) const {
-    const auto *row = r < 0 ? north : r == R ? south : centre + r * stride;
-    return S::load(row + (2 * j + field) * S::lanes);
+  static constexpr int64_t place(int64_t j, int r, int field) { return ((j * R + r) * 2 + field) * S::lanes; }
+  __attribute__((always_inline)) V load(int field, int r, int64_t j) const { // rows -1 and R belong to the neighbours
+    return S::load(r < 0 ? north + place(j, R - 1, field) : r == R ? south + place(j, 0, field) : centre + place(j, r, field));
   }
-  __attribute__((always_inline)) void store(int field, int r, int64_t j, typename S::V value) const {
-    S::store(out + r * stride + (2 * j + field) * S::lanes, value);
+  __attribute__((always_inline)) void store(int field, int r, int64_t j, V value) const {
+    S::store(out + place(j, r, field), value);
   }
   // The last column of every lane, moved to the lane on the right: the western neighbour of vector 0.
-  __attribute__((always_inline)) typename S::V before_first(const Lanes<S> &lanes, int field, int r) const {
-    auto last = load(field, r, lanes.vectors - 1);
-    if (lanes.ragged) last = S::select(lanes.is_short, load(field, r, lanes.vectors - 2), last);
+  __attribute__((always_inline)) V before_first(const Row<S> &row, int field, int r) const {
+    V last = load(field, r, row.vectors - 1);
+    if (row.ragged) last = S::select(row.is_short, load(field, r, row.vectors - 2), last);
     return S::from_previous(last);
   }
   // The last place of short lanes repeats the first column of the next lane.
-  __attribute__((always_inline)) void mend_short_lanes(const Lanes<S> &lanes) const {
-    if (!lanes.ragged) return;
+  __attribute__((always_inline)) void mend_short_lanes(const Row<S> &row) const {
+    if (!row.ragged) return;
     for (int r = 0; r < R; ++r)
       for (int field = 0; field < 2; ++field) {
-        auto *first = out + r * stride + field * S::lanes;
-        auto *last = first + 2 * (lanes.vectors - 1) * S::lanes;
-        S::store(last, S::select(lanes.is_short, S::from_next(S::load(first)), S::load(last)));
+        T *last = out + place(row.vectors - 1, r, field);
+        S::store(last, S::select(row.is_short, S::from_next(S::load(out + place(0, r, field))), S::load(last)));
       }
   }
 };
 
 // 5-point: P(i, j) = N + E serves twice, since W + S of cell (i, j) is P(i + 1, j - 1).
-template <class S, int R, bool scaled, int fixed>
-EQFLOW_INLINE void step_five_point(const CellConstants<typename S::V> &k, const Lanes<S> &lanes, const Rows<S, R> &rows) {
+template <class S, int R, bool scaled>
+EQFLOW_INLINE void step_five_point(const CellConstants<typename S::V> &k, const Row<S> &row, const Groups<S, R> &g) {
   using V = typename S::V;
   V x[2][R], first[2][R], pair[2][R]; // x: vector j; pair[r]: P one row down and one column west
   EQFLOW_UNROLL
-  for (int f = 0; f < 2; ++f)
+  for (int f = 0; f < 2; ++f) {
     EQFLOW_UNROLL
     for (int r = 0; r < R; ++r) {
-      x[f][r] = rows.load(f, r, 0);
+      x[f][r] = g.load(f, r, 0);
       first[f][r] = S::from_next(x[f][r]);
     }
-  EQFLOW_UNROLL
-  for (int f = 0; f < 2; ++f)
     EQFLOW_UNROLL
     for (int r = 0; r < R; ++r)
-      pair[f][r] = rows.before_first(lanes, f, r) + (r == R - 1 ? rows.load(f, R, 0) : x[f][r < R - 1 ? r + 1 : r]);
-
+      pair[f][r] = g.before_first(row, f, r) + (r == R - 1 ? g.load(f, R, 0) : x[f][r < R - 1 ? r + 1 : r]);
+  }
   const auto column = [&](int64_t j, bool last) __attribute__((always_inline)) {
     V sum[2][R], east[2][R];
     EQFLOW_UNROLL
     for (int f = 0; f < 2; ++f) {
       EQFLOW_UNROLL
-      for (int r = 0; r < R; ++r) east[f][r] = last ? first[f][r] : rows.load(f, r, j + 1);
+      for (int r = 0; r < R; ++r) east[f][r] = last ? first[f][r] : g.load(f, r, j + 1);
       V below[R + 1];
-      below[0] = east[f][0] + rows.load(f, -1, j);
+      below[0] = east[f][0] + g.load(f, -1, j);
       EQFLOW_UNROLL
       for (int r = 1; r < R; ++r) below[r] = x[f][r - 1] + east[f][r];
-      below[R] = last ? below[0] : x[f][R - 1] + rows.load(f, R, j + 1); // unused after the last column
+      below[R] = last ? below[0] : x[f][R - 1] + g.load(f, R, j + 1); // not used after the last column
       EQFLOW_UNROLL
       for (int r = 0; r < R; ++r) {
         sum[f][r] = below[r] + pair[f][r];
@@ -110,324 +107,277 @@ EQFLOW_INLINE void step_five_point(const CellConstants<typename S::V> &k, const 
     for (int r = 0; r < R; ++r) {
       V w, v;
       gray_scott_cell<S, scaled>(k, x[0][r], x[1][r], sum[0][r], sum[1][r], w, v);
-      rows.store(0, r, j, w);
-      rows.store(1, r, j, v);
+      g.store(0, r, j, w);
+      g.store(1, r, j, v);
+      x[0][r] = east[0][r];
+      x[1][r] = east[1][r];
     }
-    EQFLOW_UNROLL
-    for (int f = 0; f < 2; ++f)
-      EQFLOW_UNROLL
-      for (int r = 0; r < R; ++r) x[f][r] = east[f][r];
   };
-  const int64_t vectors = fixed ? fixed : lanes.vectors;
-#pragma GCC unroll 8
-  for (int64_t j = 0; j < vectors - 1; ++j) column(j, false);
-  column(vectors - 1, true);
-  rows.mend_short_lanes(lanes);
+#pragma GCC unroll 4
+  for (int64_t j = 0; j < row.vectors - 1; ++j) column(j, false);
+  column(row.vectors - 1, true);
+  g.mend_short_lanes(row);
 }
 
 // 9-point: column sums c = N + S, and S = q (c(j - 1) + c(j + 1)) + (c(j) + (W + E)).
-template <class S, int R, bool scaled, int fixed>
-EQFLOW_INLINE void step_nine_point(const CellConstants<typename S::V> &k, const Lanes<S> &lanes, const Rows<S, R> &rows) {
+template <class S, int R, bool scaled>
+EQFLOW_INLINE void step_nine_point(const CellConstants<typename S::V> &k, const Row<S> &row, const Groups<S, R> &g) {
   using V = typename S::V;
   V west[2][R], x[2][R], first[2][R], sum_west[2][R], sum_here[2][R], sum_first[2][R];
   EQFLOW_UNROLL
   for (int f = 0; f < 2; ++f) {
     V wrapped[R + 2];
     EQFLOW_UNROLL
-    for (int r = -1; r <= R; ++r) wrapped[r + 1] = rows.before_first(lanes, f, r);
+    for (int r = -1; r <= R; ++r) wrapped[r + 1] = g.before_first(row, f, r);
     EQFLOW_UNROLL
     for (int r = 0; r < R; ++r) {
       west[f][r] = wrapped[r + 1];
       sum_west[f][r] = wrapped[r] + wrapped[r + 2];
-      x[f][r] = rows.load(f, r, 0);
+      x[f][r] = g.load(f, r, 0);
       first[f][r] = S::from_next(x[f][r]);
-      sum_here[f][r] = rows.load(f, r - 1, 0) + rows.load(f, r + 1, 0);
+      sum_here[f][r] = g.load(f, r - 1, 0) + g.load(f, r + 1, 0);
       sum_first[f][r] = S::from_next(sum_here[f][r]);
     }
   }
-
   const auto column = [&](int64_t j, bool last) __attribute__((always_inline)) {
     V sum[2][R], east[2][R], sum_east[2][R];
     EQFLOW_UNROLL
     for (int f = 0; f < 2; ++f) {
       EQFLOW_UNROLL
-      for (int r = 0; r < R; ++r) east[f][r] = last ? first[f][r] : rows.load(f, r, j + 1);
+      for (int r = 0; r < R; ++r) east[f][r] = last ? first[f][r] : g.load(f, r, j + 1);
       EQFLOW_UNROLL
       for (int r = 0; r < R; ++r) {
         if (last) {
           sum_east[f][r] = sum_first[f][r];
         } else {
-          const V above = r == 0 ? rows.load(f, -1, j + 1) : east[f][r > 0 ? r - 1 : 0];
-          const V below = r == R - 1 ? rows.load(f, R, j + 1) : east[f][r < R - 1 ? r + 1 : r];
+          const V above = r == 0 ? g.load(f, -1, j + 1) : east[f][r > 0 ? r - 1 : 0];
+          const V below = r == R - 1 ? g.load(f, R, j + 1) : east[f][r < R - 1 ? r + 1 : r];
           sum_east[f][r] = above + below;
         }
         sum[f][r] = S::fused(k.corner, sum_west[f][r] + sum_east[f][r], sum_here[f][r] + (west[f][r] + east[f][r]));
+        sum_west[f][r] = sum_here[f][r];
+        sum_here[f][r] = sum_east[f][r];
+        west[f][r] = x[f][r];
       }
     }
     EQFLOW_UNROLL
     for (int r = 0; r < R; ++r) {
       V w, v;
       gray_scott_cell<S, scaled>(k, x[0][r], x[1][r], sum[0][r], sum[1][r], w, v);
-      rows.store(0, r, j, w);
-      rows.store(1, r, j, v);
+      g.store(0, r, j, w);
+      g.store(1, r, j, v);
+      x[0][r] = east[0][r];
+      x[1][r] = east[1][r];
     }
-    EQFLOW_UNROLL
-    for (int f = 0; f < 2; ++f)
-      EQFLOW_UNROLL
-      for (int r = 0; r < R; ++r) {
-        west[f][r] = x[f][r];
-        x[f][r] = east[f][r];
-        sum_west[f][r] = sum_here[f][r];
-        sum_here[f][r] = sum_east[f][r];
-      }
   };
-  const int64_t vectors = fixed ? fixed : lanes.vectors;
-#pragma GCC unroll 8
-  for (int64_t j = 0; j < vectors - 1; ++j) column(j, false);
-  column(vectors - 1, true);
-  rows.mend_short_lanes(lanes);
+#pragma GCC unroll 4
+  for (int64_t j = 0; j < row.vectors - 1; ++j) column(j, false);
+  column(row.vectors - 1, true);
+  g.mend_short_lanes(row);
 }
 
-// --- The grid cut into lanes, groups and panels ---------------------------------------------------------------------
+// --- How a grid is cut ----------------------------------------------------------------------------------------------
 
-constexpr int deepest = 8; // time steps in one pass; deeper windows leave the first-level cache
+constexpr int deepest = 8; // most time steps in one pass
 constexpr int drift = 32;  // passes between two moves of the state back to where it began
+constexpr int64_t slab_cells = 1 << 16; // with fewer, threads would wait for one another most of the time
 
-int64_t cache_bytes() { // five sixths of the first-level data cache
-  static const int64_t bytes = [] {
-    int64_t size = 0;
+int64_t cache_bytes() { // of the first level
+  int64_t size = 0;
 #ifdef _SC_LEVEL1_DCACHE_SIZE
-    size = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  size = sysconf(_SC_LEVEL1_DCACHE_SIZE);
 #endif
-    return (size > 0 ? size : 32768) * 5 / 6;
-  }();
-  return bytes;
+  return size > 0 ? size : 32768;
 }
 
 struct Plan {
-  int64_t height, width;     // of the torus that is simulated: copies side by side where the grid is tiny
-  int64_t panels, vectors, lanes, own_lanes; // own_lanes: lanes of a panel that are not repeats of a neighbour's
-  int64_t groups, depth;     // row groups; most time steps in one pass
-  int64_t row, group;        // elements of a row and of a group of rows with its padding
-  bool ragged;
+  int64_t height, width; // of the torus that is simulated: copies side by side where the grid is tiny
+  int64_t vectors;       // per row
+  uint64_t short_lanes;  // one bit a lane
+  int64_t groups, group; // groups of R rows; elements of one, padding included
+  int64_t depth;         // time steps in one pass
+  int64_t slabs, halo;   // slabs of rows, one a thread; groups on either side that repeat a neighbour's
 
-  int64_t all_lanes() const { return panels * own_lanes; }
-  // Runs of columns differ by at most one in length; the long ones come first.
-  int64_t first_column(int64_t lane) const {
-    const int64_t small = width / all_lanes(), longer = width % all_lanes();
-    return lane * small + smaller(lane, longer);
-  }
-  int64_t columns(int64_t lane) const { return first_column(lane + 1) - first_column(lane); }
-  // Lane `lane` of a panel, as a lane of the whole width.
-  int64_t global_lane(int64_t panel, int64_t lane) const {
-    if (panels == 1) return lane;
-    return (panel * own_lanes + lane - 1 + all_lanes()) % all_lanes();
-  }
-  uint32_t short_lanes(int64_t panel) const {
-    uint32_t bits = 0;
-    for (int64_t lane = 0; lane < lanes; ++lane)
-      if (columns(global_lane(panel, lane)) < vectors) bits |= 1u << lane;
-    return bits;
-  }
-  int64_t panel_elements() const { return (groups + drift + 2) * group + 2 * (depth + 1) * group; }
-  int64_t border_elements() const { return panels == 1 ? 0 : 2 * height * 2 * vectors; } // of one panel
+  int64_t first_group(int64_t slab) const { return slab * groups / slabs; }
+  int64_t own_groups(int64_t slab) const { return first_group(slab + 1) - first_group(slab); }
+  int64_t most_groups() const { return (groups + slabs - 1) / slabs + 2 * halo; } // stored by one slab
+  int64_t slab_elements() const { return (most_groups() + drift + 2 + 2 * (depth + 1)) * group; }
+  int64_t border_elements() const { return 2 * halo * group; } // of one slab
 };
 
-// Relative cost of a choice: redundant columns, and passes too shallow to hide the memory behind the first-level cache.
-double cost(const Plan &plan) {
-  const double redundant = static_cast<double>(plan.panels * plan.lanes * plan.vectors) / plan.width;
-  const double pass = plan.depth >= 4 ? 1.0 : plan.depth == 3 ? 1.03 : plan.depth == 2 ? 1.1 : 1.5;
-  return redundant * pass * (plan.panels > 1 ? 1.03 : 1.0);
+// As deep as the nearest cache allows; beyond its reach the second level carries any depth about equally well, and
+// states that leave the last level too gain from every further step.
+int64_t pass_depth(int64_t group_bytes, int64_t state_bytes) {
+  const int64_t fits = (cache_bytes() * 15 / 16 / group_bytes - 2) / 2;
+  return fits >= 2 ? smaller<int64_t>(fits, deepest) : state_bytes < (16 << 20) ? 4 : deepest;
 }
 
-template <class S, int R> Plan plan_for(int64_t height, int64_t width) {
-  Plan best{};
-  Plan plan{};
-  plan.lanes = S::lanes;
-  plan.width = width * (width < S::lanes ? divide_up(S::lanes, width) : 1);
-  for (plan.height = height; plan.height < 4 * R || plan.height % R != 0;) plan.height += height;
-  plan.groups = plan.height / R;
+template <class S, int R> Plan plan_for(int64_t height, int64_t width, int threads) {
   constexpr int64_t element = sizeof(typename S::T);
-  for (plan.panels = 1; plan.panels == 1 || (S::lanes > 2 && plan.panels * (S::lanes - 2) * 4 <= plan.width); ++plan.panels) {
-    plan.own_lanes = plan.panels == 1 ? S::lanes : S::lanes - 2;
-    plan.vectors = divide_up(plan.width, plan.all_lanes());
-    plan.ragged = plan.width % plan.all_lanes() != 0;
-    plan.row = 2 * plan.vectors * S::lanes;
-    plan.group = R * plan.row + 64 / element;
-    const int64_t window = cache_bytes() / (plan.group * element); // groups in the first-level cache
-    plan.depth = smaller<int64_t>(deepest, smaller((plan.groups - 2) / 2, (window - 2) / 2));
-    if (plan.panels > 1) plan.depth = smaller(plan.depth, plan.vectors - (plan.ragged ? 1 : 0));
-    plan.depth = larger<int64_t>(plan.depth, 1);
-    if (getenv("GSD")) plan.depth = smaller<int64_t>(atoi(getenv("GSD")), smaller((plan.groups - 2) / 2, plan.panels>1?plan.vectors - (plan.ragged ? 1 : 0):99));
-    if (getenv("GSK") && plan.panels == atoi(getenv("GSK"))) {printf("K %ld vec %ld depth %ld ragged %d cost %g\n",plan.panels,plan.vectors,plan.depth,plan.ragged,cost(plan)); return plan;}
-    if (plan.panels == 1 || cost(plan) < cost(best)) best = plan;
-    if (plan.panels > 1 && plan.depth == deepest && plan.vectors <= deepest) break;
-  }
-  return best;
+  Plan plan{};
+  for (plan.width = width; plan.width < S::lanes;) plan.width += width;
+  for (plan.height = height; plan.height < 4 * R || plan.height % R != 0;) plan.height += height;
+  plan.vectors = (plan.width + S::lanes - 1) / S::lanes;
+  for (int64_t lane = plan.width % S::lanes; lane > 0 && lane < S::lanes; ++lane) plan.short_lanes |= uint64_t{1} << lane;
+  plan.groups = plan.height / R;
+  plan.group = 2 * R * plan.vectors * S::lanes + 64 / element; // the padding spreads groups over the sets of a cache
+  plan.depth = pass_depth(plan.group * element, plan.groups * plan.group * element);
+  plan.depth = larger<int64_t>(1, smaller(plan.depth, (plan.groups - 2) / 2));
+  const int64_t halo = (plan.depth + R - 1) / R;
+  const int64_t worthwhile = smaller(plan.height * plan.width / slab_cells, plan.groups / (4 * halo + 4));
+  plan.slabs = larger<int64_t>(1, smaller<int64_t>(threads, worthwhile));
+  if (plan.slabs > 1) plan.halo = halo;
+  return plan;
 }
 
-// --- One panel in memory --------------------------------------------------------------------------------------------
+// The column at every place of a row, [vector][lane]: runs of nearly equal length, the long ones first.
+template <class S> void place_columns(const Plan &plan, int64_t width, int32_t *columns) {
+  const int64_t shortest = plan.width / S::lanes, longer = plan.width % S::lanes;
+  for (int64_t j = 0; j < plan.vectors; ++j)
+    for (int64_t lane = 0; lane < S::lanes; ++lane)
+      *columns++ = static_cast<int32_t>((lane * shortest + smaller(lane, longer) + j) % width);
+}
 
-template <class S, int R, bool nine_point, bool scaled> struct Panel {
+// --- One slab in memory ---------------------------------------------------------------------------------------------
+
+template <class S, int R, bool nine_point, bool scaled> struct Slab {
   using T = typename S::T;
   using V = typename S::V;
 
-  Plan plan;
-  Lanes<S> lanes;
+  Row<S> row;
   CellConstants<V> constants;
   T u_centre[8], v_centre[8];
-  uint32_t short_bits;
+  int64_t group, groups, halo, first; // elements of a group; stored groups; grid group of the first own one
   T *memory, *side;
   int64_t base; // slot of the first stored group
-  int64_t turn; // grid group that is stored first
+  int64_t turn; // which of the slab's groups that is
 
-  void bind(const Plan &chosen, int64_t panel, T *at, const GrayScottCoefficients<T> &c, T root) {
-    plan = chosen;
-    short_bits = plan.short_lanes(panel);
-    lanes = {plan.vectors, plan.ragged, S::mask(short_bits)};
+  void bind(const Plan &plan, int64_t index, T *at, const GrayScottCoefficients<T> &c, T root) {
+    row = {plan.vectors, plan.short_lanes != 0, S::mask(static_cast<std::uint32_t>(plan.short_lanes))};
     constants = {S::set(c.diffusion_u), S::set(c.diffusion_v), V{}, V{}, S::set(root), S::set(T(0.25))};
     for (int n = 0; n < 8; ++n) {
       u_centre[n] = centre_coefficient(c.u_low, c.u_high, c.u_mask, n);
       v_centre[n] = centre_coefficient(c.v_low, c.v_high, c.v_mask, n);
     }
+    group = plan.group;
+    halo = plan.halo;
+    groups = plan.own_groups(index) + 2 * halo;
+    first = plan.first_group(index);
     memory = at;
-    side = at + (plan.groups + drift + 2) * plan.group;
+    side = at + (plan.most_groups() + drift + 2) * group;
     base = drift;
     turn = 0;
   }
 
-  T *slot(int64_t index) const { return memory + index * plan.group; }
-  T *stored_row(int64_t row) const { return slot(base + row / R) + row % R * plan.row; } // row: counted from the first stored
+  T *slot(int64_t index) const { return memory + index * group; }
+  T *group_of(int64_t index) const { return slot(base + (index - turn + groups) % groups); } // between passes
 
-  // Where group g of level t stands in this pass; level 0 is the input, and level t holds the groups from t - 1 on.
-  T *group_at(int64_t depth, int64_t t, int64_t g) const {
-    if (t == 0) return g < 0 ? slot(base + g + plan.groups) : g >= plan.groups ? side + (g - plan.groups) * plan.group : slot(base + g);
-    if (t == depth) return slot(base + g - t);
-    int64_t place = g - (t - 1);
-    if (place >= plan.groups) place -= plan.groups;
-    return place < 2 ? side + (2 * t + place) * plan.group : slot(base + g - t);
+  // Where group g of level t stands in a pass; level 0 is the input, and level t holds the groups from t - 1 on.
+  T *group_in_pass(int64_t depth, int64_t t, int64_t g) const {
+    if (t == 0) return g < 0 ? slot(base + g + groups) : g >= groups ? side : slot(base + g);
+    const int64_t count = g - (t - 1), place = count < groups ? count : count - groups;
+    return t < depth && place < 2 ? side + (2 * t + place) * group : slot(base + g - t);
   }
 
-  template <int fixed> EQFLOW_INLINE void step(const CellConstants<V> &k, const Lanes<S> &lanes, const Rows<S, R> &rows) {
+  EQFLOW_INLINE void step(const CellConstants<V> &k, const Row<S> &row, const Groups<S, R> &g) {
     if constexpr (nine_point)
-      step_nine_point<S, R, scaled, fixed>(k, lanes, rows);
+      step_nine_point<S, R, scaled>(k, row, g);
     else
-      step_five_point<S, R, scaled, fixed>(k, lanes, rows);
+      step_five_point<S, R, scaled>(k, row, g);
   }
 
-  template <int fixed> __attribute__((noinline)) void step_group(int64_t depth, int64_t t, int64_t g, int64_t first_step) const {
+  __attribute__((noinline)) void step_one(int64_t depth, int64_t t, int64_t g, int64_t first_step) const {
     CellConstants<V> k = constants;
     k.a = S::set(u_centre[(first_step + t - 1) & 7]);
     k.b = S::set(v_centre[(first_step + t - 1) & 7]);
-    Lanes<S> lanes = this->lanes; if (fixed) {lanes.vectors = fixed; lanes.ragged = false;}
-    step<fixed>(k, lanes, {group_at(depth, t - 1, g - 1) + (R - 1) * plan.row, group_at(depth, t - 1, g),
-                    group_at(depth, t - 1, g + 1), group_at(depth, t, g), fixed ? 2*fixed*S::lanes : plan.row});
-  }
-
-  // The groups whose neighbours stand at fixed distances: nearly all of the work.
-  template <int fixed> __attribute__((noinline)) void steady(int64_t depth, int64_t first_step) const {
-    CellConstants<V> k = constants; // copies: a store could alias a member, for all the compiler knows
-    Lanes<S> own_lanes = lanes; if (fixed) {own_lanes.vectors = fixed; own_lanes.ragged = false;}
-    const int64_t row = fixed ? 2*fixed*S::lanes : plan.row, group = fixed ? R*row + 16 : plan.group;
-    T a[deepest], b[deepest];
-    for (int64_t t = 0; t < depth; ++t) {
-      a[t] = u_centre[(first_step + t) & 7];
-      b[t] = v_centre[(first_step + t) & 7];
-    }
-    for (int64_t s = 2 * depth; s <= plan.groups - 3; ++s) {
-      T *out = slot(base + s - 1);
-#pragma GCC unroll 1
-      for (int64_t t = 0; t < depth; ++t, out -= 2 * group) {
-        k.a = S::set(a[t]);
-        k.b = S::set(b[t]);
-        step<fixed>(k, own_lanes, {out + (R - 1) * row, out + group, out + 2 * group, out, row});
-      }
-    }
+    step(k, row, {group_in_pass(depth, t - 1, g - 1), group_in_pass(depth, t - 1, g), group_in_pass(depth, t - 1, g + 1),
+                  group_in_pass(depth, t, g)});
   }
 
   void edges(int64_t depth, int64_t from, int64_t to, int64_t first_step) const {
     for (int64_t s = from; s < to; ++s)
       for (int64_t t = 1; t <= depth; ++t) {
         const int64_t g = s - (t - 1);
-        if (g >= t - 1 && g <= plan.groups - 2 + t) if (plan.vectors == 8 && !plan.ragged) step_group<8>(depth, t, g, first_step); else step_group<0>(depth, t, g, first_step);
+        if (g >= t - 1 && g <= groups - 2 + t) step_one(depth, t, g, first_step);
       }
   }
 
+  // The groups whose neighbours stand at fixed distances: most of the work.
+  __attribute__((noinline)) void steady(int64_t depth, int64_t first_step) const {
+    CellConstants<V> k = constants; // copies: a store could alias a member, for all the compiler knows
+    const Row<S> own_row = row;
+    const int64_t distance = group;
+    T a[deepest], b[deepest];
+    for (int64_t t = 0; t < depth; ++t) {
+      a[t] = u_centre[(first_step + t) & 7];
+      b[t] = v_centre[(first_step + t) & 7];
+    }
+    for (int64_t s = 2 * depth; s <= groups - 3; ++s) {
+      T *out = slot(base + s - 1);
+#pragma GCC unroll 1
+      for (int64_t t = 0; t < depth; ++t, out -= 2 * distance) {
+        k.a = S::set(a[t]);
+        k.b = S::set(b[t]);
+        step(k, own_row, {out, out + distance, out + 2 * distance, out});
+      }
+    }
+  }
+
   void advance(int64_t depth, int64_t first_step) { // `depth` steps, in place
-    std::memcpy(side, slot(base), sizeof(T) * static_cast<std::size_t>(plan.group));
+    std::memcpy(side, slot(base), sizeof(T) * static_cast<std::size_t>(group));
     edges(depth, 0, 2 * depth, first_step);
-    if (plan.vectors == 8 && !plan.ragged) steady<8>(depth, first_step); else steady<0>(depth, first_step);
-    edges(depth, plan.groups - 2, plan.groups - 2 + 2 * depth, first_step);
-    turn = (turn + depth - 1) % plan.groups;
+    steady(depth, first_step);
+    edges(depth, groups - 2, groups - 2 + 2 * depth, first_step);
+    turn = (turn + depth - 1) % groups;
     if (--base == 0) {
-      std::memmove(slot(drift), slot(0), sizeof(T) * static_cast<std::size_t>(plan.groups * plan.group));
+      std::memmove(slot(drift), slot(0), sizeof(T) * static_cast<std::size_t>(groups * group));
       base = drift;
     }
   }
 
-  void load(const T *state, const GrayScottParams &p, int64_t panel, T root) {
-    base = drift;
-    turn = 0;
-    for (int64_t row = 0; row < plan.height; ++row)
+  void load(const T *state, const GrayScottParams &p, const Plan &plan, const int32_t *columns, T root) const {
+    for (int64_t i = 0; i < groups * R; ++i) {
+      const int64_t grid_row = ((first - halo) * R + i + plan.height) % plan.height % p.height;
       for (int field = 0; field < 2; ++field) {
-        const T *from = state + (field * p.height + row % p.height) * p.width;
-        T *to = stored_row(row) + field * plan.lanes;
-        for (int64_t lane = 0; lane < plan.lanes; ++lane) {
-          int64_t column = plan.first_column(plan.global_lane(panel, lane)) % p.width;
-          for (int64_t j = 0; j < plan.vectors; ++j) {
-            const T value = field == 0 ? T(1) - from[column] : from[column];
-            to[2 * j * plan.lanes + lane] = scaled ? value * root : value;
-            if (++column == p.width) column = 0;
+        const T *from = state + (field * p.height + grid_row) * p.width;
+        T *to = group_of(i / R) + Groups<S, R>::place(0, static_cast<int>(i % R), field);
+        for (int64_t j = 0; j < row.vectors; ++j, to += Groups<S, R>::place(1, 0, 0))
+          for (int64_t lane = 0; lane < S::lanes; ++lane) {
+            const T value = from[columns[j * S::lanes + lane]];
+            to[lane] = (field == 0 ? T(1) - value : value) * (scaled ? root : T(1));
           }
-        }
-      }
-  }
-
-  void store(T *state, const GrayScottParams &p, int64_t panel, T inverse_root) const {
-    const int64_t first_lane = plan.panels > 1;
-    for (int64_t stored = 0; stored < plan.height; ++stored) {
-      const int64_t row = (stored + turn * R) % plan.height;
-      if (row >= p.height) continue;
-      for (int field = 0; field < 2; ++field) {
-        const T *from = stored_row(stored) + field * plan.lanes;
-        T *to = state + (field * p.height + row) * p.width;
-        for (int64_t lane = first_lane; lane < first_lane + plan.own_lanes; ++lane) {
-          const int64_t global = plan.global_lane(panel, lane), first = plan.first_column(global);
-          const int64_t count = smaller(plan.columns(global), p.width - first);
-          for (int64_t j = 0; j < count; ++j) {
-            T value = from[2 * j * plan.lanes + lane];
-            if (scaled) value *= inverse_root;
-            to[first + j] = field == 0 ? T(1) - value : value;
-          }
-        }
       }
     }
   }
 
-  // The own lanes at both ends, [row][field][side][column], for the neighbouring panels to repeat.
-  void publish_borders(T *border) const {
-    for (int64_t row = 0; row < plan.height; ++row)
+  void store(T *state, const GrayScottParams &p, const int32_t *columns, T inverse_root) const { // own rows only
+    for (int64_t i = halo * R; i < (groups - halo) * R; ++i) {
+      const int64_t grid_row = (first - halo) * R + i;
+      if (grid_row >= p.height) return;
       for (int field = 0; field < 2; ++field) {
-        const T *from = stored_row(row) + field * plan.lanes;
-        for (int64_t lane : {int64_t(1), plan.lanes - 2})
-          for (int64_t j = 0; j < plan.vectors; ++j) *border++ = from[2 * j * plan.lanes + lane];
+        T *to = state + (field * p.height + grid_row) * p.width;
+        const T *from = group_of(i / R) + Groups<S, R>::place(0, static_cast<int>(i % R), field);
+        for (int64_t j = 0; j < row.vectors; ++j, from += Groups<S, R>::place(1, 0, 0))
+          for (int64_t lane = 0; lane < S::lanes; ++lane) {
+            const T value = from[lane] * (scaled ? inverse_root : T(1));
+            to[columns[j * S::lanes + lane]] = field == 0 ? T(1) - value : value; // a repeated place holds equal bits
+          }
       }
+    }
   }
-  void renew_borders(const T *left, const T *right) {
-    const int64_t count = plan.vectors;
-    for (int64_t row = 0; row < plan.height; ++row)
-      for (int field = 0; field < 2; ++field, left += 2 * count, right += 2 * count) {
-        T *to = stored_row(row) + field * plan.lanes;
-        for (int64_t j = 0; j < count; ++j) {
-          to[2 * j * plan.lanes] = left[count + j];
-          to[2 * j * plan.lanes + plan.lanes - 1] = right[j];
-        }
-        if (plan.ragged) mend_borders(to);
-      }
+
+  void copy_groups(T *to, const T *from) const { std::memcpy(to, from, sizeof(T) * static_cast<std::size_t>(group)); }
+  void publish_borders(T *border) const { // the own groups at both ends
+    for (int64_t i = 0; i < halo; ++i) {
+      copy_groups(border + i * group, group_of(halo + i));
+      copy_groups(border + (halo + i) * group, group_of(groups - 2 * halo + i));
+    }
   }
-  void mend_borders(T *row) const { // as Rows::mend_short_lanes, for the lanes that touch a renewed one
-    for (int64_t lane : {int64_t(0), plan.lanes - 2})
-      if (short_bits >> lane & 1) row[2 * (plan.vectors - 1) * plan.lanes + lane] = row[lane + 1];
+  void renew_borders(const T *above, const T *below) const { // from what the neighbours published
+    for (int64_t i = 0; i < halo; ++i) {
+      copy_groups(group_of(i), above + (halo + i) * group);
+      copy_groups(group_of(groups - halo + i), below + i * group);
+    }
   }
 };
 
@@ -435,58 +385,61 @@ template <class S, int R, bool nine_point, bool scaled> struct Panel {
 
 template <class P> struct Workspace { // of one worker
   using T = typename P::T;
-  P *panels = nullptr;
-  T *memory = nullptr;
+  P *slabs = nullptr;
+  T *memory = nullptr, *borders[2] = {};
+
   bool allocate(const Plan &plan) {
-    const int64_t elements = plan.panels * (plan.panel_elements() + 2 * plan.border_elements());
+    const int64_t elements = plan.slabs * (plan.slab_elements() + 2 * plan.border_elements());
     void *a = nullptr, *b = nullptr;
-    if (posix_memalign(&a, 64, static_cast<std::size_t>(plan.panels) * sizeof(P))) return false;
-    panels = static_cast<P *>(a);
-    if (posix_memalign(&b, 4096, static_cast<std::size_t>(elements) * sizeof(T))) return false;
+    if (posix_memalign(&a, 64, static_cast<std::size_t>(plan.slabs) * sizeof(P)) != 0) return false;
+    slabs = static_cast<P *>(a);
+    if (posix_memalign(&b, 4096, static_cast<std::size_t>(elements) * sizeof(T)) != 0) return false;
     memory = static_cast<T *>(b);
+    borders[0] = memory + plan.slabs * plan.slab_elements();
+    borders[1] = borders[0] + plan.slabs * plan.border_elements();
     return true;
   }
   void release() {
-    std::free(panels);
+    std::free(slabs);
     std::free(memory);
   }
 };
 
 template <class P, class T>
-void simulate(const GrayScottParams &p, const Plan &plan, const Workspace<P> &work, const T *state,
-              const GrayScottCoefficients<T> &coefficients, T *frames, int threads) {
-  const int64_t size = plan.panel_elements(), border = plan.border_elements(), count = plan.panels;
+void simulate(const GrayScottParams &p, const Plan &plan, Workspace<P> &work, const int32_t *columns, const T *state,
+              const GrayScottCoefficients<T> &coefficients, T *frames) {
+  const int64_t count = plan.slabs, border = plan.border_elements();
+  const int threads = static_cast<int>(count);
   const T root = static_cast<T>(p.scale), inverse_root = static_cast<T>(1.0 / p.scale);
-  T *borders[2] = {work.memory + count * size, work.memory + count * (size + border)};
 #pragma omp parallel for num_threads(threads) if (threads > 1)
   for (int64_t i = 0; i < count; ++i) {
     const FlushSubnormals flush;
-    work.panels[i].bind(plan, i, work.memory + i * size, coefficients, root);
-    work.panels[i].load(state, p, i, root);
+    work.slabs[i].bind(plan, i, work.memory + i * plan.slab_elements(), coefficients, root);
+    work.slabs[i].load(state, p, plan, columns, root);
   }
   int64_t done = 0;
   for (int64_t frame = 0; frame < p.frames; ++frame) {
-    for (int64_t end = (frame + 1) * p.every; done < end;) {
+    for (const int64_t end = (frame + 1) * p.every; done < end;) {
       const int64_t depth = smaller(plan.depth, end - done);
 #pragma omp parallel for num_threads(threads) if (threads > 1)
       for (int64_t i = 0; i < count; ++i) {
         const FlushSubnormals flush;
-        P &panel = work.panels[i];
         if (count > 1 && done > 0)
-          panel.renew_borders(borders[0] + (i + count - 1) % count * border, borders[0] + (i + 1) % count * border);
-        panel.advance(depth, done);
-        if (count > 1) panel.publish_borders(borders[1] + i * border);
+          work.slabs[i].renew_borders(work.borders[0] + (i + count - 1) % count * border,
+                                      work.borders[0] + (i + 1) % count * border);
+        work.slabs[i].advance(depth, done);
+        if (count > 1) work.slabs[i].publish_borders(work.borders[1] + i * border);
       }
-      T *swap = borders[0];
-      borders[0] = borders[1];
-      borders[1] = swap;
+      T *const published = work.borders[1];
+      work.borders[1] = work.borders[0];
+      work.borders[0] = published;
       done += depth;
     }
-    T *to = frames + frame * 2 * p.height * p.width;
+    T *const to = frames + frame * 2 * p.height * p.width;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < count; ++i) {
       const FlushSubnormals flush;
-      work.panels[i].store(to, p, i, inverse_root);
+      work.slabs[i].store(to, p, columns, inverse_root);
     }
   }
 }
@@ -494,15 +447,16 @@ void simulate(const GrayScottParams &p, const Plan &plan, const Workspace<P> &wo
 template <class S, int R, bool nine_point, bool scaled, class T = typename S::T>
 bool run(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T> *coefficients, T *frames,
          int threads) {
-  using P = Panel<S, R, nine_point, scaled>;
-  const Plan plan = plan_for<S, R>(p.height, p.width);
-  const bool split_panels = plan.panels > 1 && p.batch < threads; // a few wide samples: threads share a sample
-  const int workers = split_panels ? 1 : static_cast<int>(smaller<int64_t>(threads, p.batch));
+  const int workers = p.batch >= threads ? threads : 1;
+  const Plan plan = plan_for<S, R>(p.height, p.width, threads / workers);
   const int64_t cells = 2 * p.height * p.width;
+  auto *columns = static_cast<int32_t *>(std::malloc(sizeof(int32_t) * static_cast<std::size_t>(plan.vectors * S::lanes)));
+  if (!columns) return false;
+  place_columns<S>(plan, p.width, columns);
   bool enough_memory = true;
 #pragma omp parallel num_threads(workers) if (workers > 1)
   {
-    Workspace<P> work;
+    Workspace<Slab<S, R, nine_point, scaled>> work;
     const bool ready = work.allocate(plan);
     if (!ready) {
 #pragma omp atomic write
@@ -511,16 +465,17 @@ bool run(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T
 #pragma omp for schedule(dynamic, 1)
     for (int64_t sample = 0; sample < p.batch; ++sample)
       if (ready)
-        simulate(p, plan, work, state + sample * cells, coefficients[sample], frames + sample * p.frames * cells,
-                 split_panels ? threads : 1);
+        simulate(p, plan, work, columns, state + sample * cells, coefficients[sample],
+                 frames + sample * p.frames * cells);
     work.release();
   }
+  std::free(columns);
   return enough_memory;
 }
 
 template <class S, int R, class T>
-bool choose(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T> *coefficients, T *frames,
-            int threads) {
+bool choose_update(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T> *coefficients, T *frames,
+                   int threads) {
   if (p.nine_point)
     return p.scale == 1 ? run<S, R, true, false>(p, state, coefficients, frames, threads)
                         : run<S, R, true, true>(p, state, coefficients, frames, threads);
@@ -528,30 +483,37 @@ bool choose(const GrayScottParams &p, const T *state, const GrayScottCoefficient
                       : run<S, R, false, true>(p, state, coefficients, frames, threads);
 }
 
+// Two rows a group where there are registers for it and the height is even.
+template <class S, class T>
+bool choose_rows(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T> *coefficients, T *frames,
+                 int threads) {
+#ifdef __AVX512F__
+  if (p.height % 2 == 0) return choose_update<S, 2>(p, state, coefficients, frames, threads);
+#endif
+  return choose_update<S, 1>(p, state, coefficients, frames, threads);
+}
+
+#if defined(__AVX512F__)
+using Floats = Float16;
+using Doubles = Double8;
+#elif defined(__AVX2__)
+using Floats = Float8;
+using Doubles = Double4;
+#else
+using Floats = One<float>;
+using Doubles = One<double>;
+#endif
+
 } // namespace
 
 bool gray_scott_cpu(const GrayScottParams &p, const float *state, const GrayScottCoefficients<float> *coefficients,
                     float *frames, int threads) {
-#if defined(__AVX512F__)
-  if (p.height % 2 == 0 || p.height < 4) return choose<Float16, 2>(p, state, coefficients, frames, threads);
-  return choose<Float16, 1>(p, state, coefficients, frames, threads);
-#elif defined(__AVX2__)
-  return choose<Float8, 1>(p, state, coefficients, frames, threads);
-#else
-  return choose<One<float>, 1>(p, state, coefficients, frames, threads);
-#endif
+  return choose_rows<Floats>(p, state, coefficients, frames, threads);
 }
 
 bool gray_scott_cpu(const GrayScottParams &p, const double *state, const GrayScottCoefficients<double> *coefficients,
                     double *frames, int threads) {
-#if defined(__AVX512F__)
-  if (p.height % 2 == 0 || p.height < 4) return choose<Double8, 2>(p, state, coefficients, frames, threads);
-  return choose<Double8, 1>(p, state, coefficients, frames, threads);
-#elif defined(__AVX2__)
-  return choose<Double4, 1>(p, state, coefficients, frames, threads);
-#else
-  return choose<One<double>, 1>(p, state, coefficients, frames, threads);
-#endif
+  return choose_rows<Doubles>(p, state, coefficients, frames, threads);
 }
 
 } // namespace eqflow::EQFLOW_ISA
