@@ -1,7 +1,7 @@
 """Gray-Scott on a periodic grid, many steps in one call.
 
-    u_t = D_u Lap u - u v^2 + F (1 - u)
-    v_t = D_v Lap v + u v^2 - (F + k) v        (Pearson, Science 261, 1993)
+u_t = D_u Lap u - u v^2 + F (1 - u)
+v_t = D_v Lap v + u v^2 - (F + k) v        (Pearson, Science 261, 1993)
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _(state, steps, every, parameters, dt, stencil, backend):
 
 def _per_sample(name: str, value: float | Tensor, batch: int) -> Tensor:
     value = torch.as_tensor(value, dtype=torch.float64, device="cpu")
-    if value.ndim > 1 or value.ndim == 1 and len(value) != batch:
+    if value.ndim > 1 or (value.ndim == 1 and len(value) != batch):
         raise ValueError(f"expected {name} as a number or a tensor [{batch}], got shape {list(value.shape)}")
     return value.expand(batch)
 

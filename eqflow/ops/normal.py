@@ -33,12 +33,13 @@ torch.library.define(
 def _run(batch, sites, seed, step, stream, first_sample, device, backend):
     backend = _backend.choose(backend, device)
     seed &= 2**64 - 1  # the schema carries it as a signed number
+    if batch * sites == 0:
+        return torch.empty((batch, sites), device=device)
     if backend == "reference":
         return reference(batch, sites, seed, step, stream, first_sample, device)
     output = torch.empty((batch, sites), device=device)
     if backend == "native":
-        threads = torch.get_num_threads()
-        _backend.native_module().normal(output, seed, step, stream, first_sample, threads)
+        _backend.native_module().normal(output, seed, step, stream, first_sample, torch.get_num_threads())
     else:
         _backend.triton_kernels("normal").normal(output, seed, step, stream, first_sample)
     return output
