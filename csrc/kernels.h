@@ -26,21 +26,21 @@ template <class T> struct GrayScottCoefficients {
   T u_mask, v_mask;
 };
 
-// --- CPU: one namespace per instruction set; false means out of memory ---------------------------------------------
-#define EQFLOW_DECLARE_CPU(isa)                                                                                         \
-  namespace isa {                                                                                                       \
-  bool normal_cpu(const NormalParams &p, float *output, int threads);                                                   \
-  bool gray_scott_cpu(const GrayScottParams &p, const float *state, const GrayScottCoefficients<float> *coefficients,   \
-                      float *frames, int threads);                                                                      \
-  bool gray_scott_cpu(const GrayScottParams &p, const double *state, const GrayScottCoefficients<double> *coefficients, \
-                      double *frames, int threads);                                                                     \
+// CPU: one namespace per instruction set; false means out of memory.
+#define EQFLOW_DECLARE_CPU(isa)                                                                                        \
+  namespace isa {                                                                                                      \
+  bool normal_cpu(const NormalParams &p, float *output, int threads);                                                  \
+  bool gray_scott_cpu(const GrayScottParams &p, const float *state, const GrayScottCoefficients<float> *coefficients,  \
+                      float *frames, int threads);                                                                     \
+  bool gray_scott_cpu(const GrayScottParams &p, const double *state,                                                   \
+                      const GrayScottCoefficients<double> *coefficients, double *frames, int threads);                 \
   }
 EQFLOW_DECLARE_CPU(baseline)
 EQFLOW_DECLARE_CPU(avx2)
 EQFLOW_DECLARE_CPU(avx512)
 #undef EQFLOW_DECLARE_CPU
 
-// --- CUDA: launches on a queue, never allocates, never waits ---------------------------------------------------------
+// CUDA: launches on a queue, never allocates, never waits.
 struct CudaQueue {
   int device;
   void *stream;

@@ -108,7 +108,7 @@ def test_error_stays_near_that_of_the_plain_update(preset):
     assert (rms["native"] / rms["reference"]).median() < 2
 
 
-# --- Mathematics ----------------------------------------------------------------------------------------------------
+# Mathematics.
 
 
 def test_the_stable_homogeneous_state_stays_and_attracts():
@@ -196,7 +196,7 @@ def test_the_dithered_coefficient_is_right_on_average():
     assert ((mean - exact).abs() <= (high - low).double() / 16 * (1 + 1e-9)).all()
 
 
-# --- Errors ---------------------------------------------------------------------------------------------------------
+# Errors.
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_it_compiles_as_one_graph():
     assert torch.equal(compiled(state)[:, 0], simulate(state, 4))
 
 
-# --- GPU ------------------------------------------------------------------------------------------------------------
+# GPU.
 
 
 @pytest.mark.gpu
