@@ -1,0 +1,47 @@
+"""The command line: `eqflow COMMAND --help` says all. Torch is imported only once a command needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eqflow.cli._shell import USAGE, Commands, version
+from eqflow.cli.backends import backends
+from eqflow.cli.generate import generate
+from eqflow.cli.info import info
+from eqflow.cli.presets import presets
+from eqflow.cli.show import show
+
+app = typer.Typer(
+    cls=Commands,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (generate, info, show, presets, backends):
+    app.command()(_command)
+
+
+@app.callback(invoke_without_command=True)
+def _eqflow(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Pattern-forming ensembles at hardware speed.
+
+    \b
+    eqflow generate wave --samples 1024 --out wave    make a dataset
+    eqflow show wave                                  look at it
+    eqflow info wave                                  is it whole?
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
+
+
+def main() -> None:
+    """The console script `eqflow`."""
+    app(prog_name="eqflow")
