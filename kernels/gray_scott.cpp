@@ -19,7 +19,6 @@
 namespace eqflow::EQFLOW_ISA {
 namespace {
 
-using std::int32_t;
 using std::int64_t;
 using std::uint64_t;
 
@@ -46,6 +45,7 @@ struct Plan {
   uint64_t short_lanes;  // one bit a lane
   int64_t groups, group; // groups of R rows; elements of one, padding included
   int64_t depth;         // time steps in one pass
+  int64_t starts[16];    // the column in the grid where the run of each lane begins
   int64_t slabs, halo;   // slabs of rows, one a thread; groups on either side that repeat a neighbour's
 
   int64_t first_group(int64_t slab) const { return slab * groups / slabs; }
@@ -70,6 +70,8 @@ template <class S, int R> Plan plan_for(int64_t height, int64_t width, int threa
   plan.vectors = (plan.width + S::lanes - 1) / S::lanes;
   for (int64_t lane = plan.width % S::lanes; lane > 0 && lane < S::lanes; ++lane)
     plan.short_lanes |= uint64_t{1} << lane;
+  for (int64_t lane = 0; lane < S::lanes; ++lane) // runs of nearly equal length, the long ones first
+    plan.starts[lane] = (lane * (plan.width / S::lanes) + smaller(lane, plan.width % S::lanes)) % width;
   plan.groups = plan.height / R;
   plan.group = 2 * R * plan.vectors * S::lanes + 64 / element; // the padding spreads groups over the sets of a cache
   plan.depth = pass_depth(plan.group * element, plan.groups * plan.group * element);
@@ -81,12 +83,15 @@ template <class S, int R> Plan plan_for(int64_t height, int64_t width, int threa
   return plan;
 }
 
-// The column at every place of a row, [vector][lane]: runs of nearly equal length, the long ones first.
-template <class S> void place_columns(const Plan &plan, int64_t width, int32_t *columns) {
-  const int64_t shortest = plan.width / S::lanes, longer = plan.width % S::lanes;
-  for (int64_t j = 0; j < plan.vectors; ++j)
-    for (int64_t lane = 0; lane < S::lanes; ++lane)
-      *columns++ = static_cast<int32_t>((lane * shortest + smaller(lane, longer) + j) % width);
+template <class T> using Four __attribute__((vector_size(4 * sizeof(T)))) = T;
+
+template <class T> EQFLOW_INLINE void transpose(Four<T> (&x)[4]) {
+  const Four<T> a = __builtin_shufflevector(x[0], x[1], 0, 4, 2, 6),
+                b = __builtin_shufflevector(x[0], x[1], 1, 5, 3, 7),
+                c = __builtin_shufflevector(x[2], x[3], 0, 4, 2, 6),
+                d = __builtin_shufflevector(x[2], x[3], 1, 5, 3, 7);
+  x[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5), x[1] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+  x[2] = __builtin_shufflevector(a, c, 2, 3, 6, 7), x[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 }
 
 // One slab in memory.
@@ -187,34 +192,86 @@ template <class S, int R, bool nine_point, bool scaled> struct Slab {
     }
   }
 
-  void load(const T *state, const GrayScottParams &p, const Plan &plan, const int32_t *columns, T root) const {
-    for (int64_t i = 0; i < groups * R; ++i) {
-      const int64_t grid_row = ((first - halo) * R + i + plan.height) % plan.height % p.height;
-      for (int field = 0; field < 2; ++field) {
-        const T *from = state + (field * p.height + grid_row) * p.width;
-        T *to = group_of(i / R) + Groups<S, R>::place(0, static_cast<int>(i % R), field);
-        for (int64_t j = 0; j < row.vectors; ++j, to += Groups<S, R>::place(1, 0, 0))
-          for (int64_t lane = 0; lane < S::lanes; ++lane) {
-            const T value = from[columns[j * S::lanes + lane]];
-            to[lane] = (field == 0 ? T(1) - value : value) * (scaled ? root : T(1));
-          }
+  // Calls visit.four(column, place, step) for four columns of four lanes, visit.one(column, place) for what is left:
+  // together every place of row `r` of a group and the column that belongs there. columns: [4], one a lane.
+  template <class Visit>
+  EQFLOW_INLINE void visit_row(const Plan &plan, int64_t width, int r, int field, const Visit &visit) {
+    constexpr int together = S::lanes < 4 ? 1 : 4;
+    const int64_t step = Groups<S, R>::place(1, 0, 0);
+    for (int64_t lane = 0; lane < S::lanes; lane += together) {
+      int64_t starts[together], place = Groups<S, R>::place(0, r, field) + lane, straight = plan.vectors, j = 0;
+      for (int i = 0; i < together; ++i) {
+        starts[i] = plan.starts[lane + i];
+        straight = smaller(straight, width - starts[i]);
       }
+      if constexpr (together == 4)
+        for (; j + 4 <= straight; j += 4) visit.four(starts, j, place + j * step, step);
+      for (; j < plan.vectors; ++j)
+        for (int i = 0; i < together; ++i) {
+          const int64_t column = starts[i] + j;
+          visit.one(column < width ? column : column - width, place + j * step + i);
+        }
     }
   }
 
-  void store(T *state, const GrayScottParams &p, const int32_t *columns, T inverse_root) const { // own rows only
+  struct Reader {
+    const T *from;
+    T *to, root;
+    bool complement;
+
+    template <class N> __attribute__((always_inline)) N enter(N value) const {
+      if (complement) value = T(1) - value;
+      return scaled ? value * root : value;
+    }
+    __attribute__((always_inline)) void one(int64_t column, int64_t place) const { to[place] = enter(from[column]); }
+    __attribute__((always_inline)) void four(const int64_t *starts, int64_t j, int64_t place, int64_t step) const {
+      Four<T> x[4];
+      for (int i = 0; i < 4; ++i) std::memcpy(&x[i], from + starts[i] + j, sizeof x[i]);
+      transpose<T>(x);
+      for (int i = 0; i < 4; ++i) {
+        x[i] = enter(x[i]);
+        std::memcpy(to + place + i * step, &x[i], sizeof x[i]);
+      }
+    }
+  };
+
+  struct Writer {
+    const T *from;
+    T *to, inverse_root;
+    bool complement;
+
+    template <class N> __attribute__((always_inline)) N leave(N value) const {
+      if (scaled) value *= inverse_root;
+      return complement ? T(1) - value : value;
+    }
+    __attribute__((always_inline)) void one(int64_t column, int64_t place) const { to[column] = leave(from[place]); }
+    __attribute__((always_inline)) void four(const int64_t *starts, int64_t j, int64_t place, int64_t step) const {
+      Four<T> x[4];
+      for (int i = 0; i < 4; ++i) std::memcpy(&x[i], from + place + i * step, sizeof x[i]);
+      transpose<T>(x);
+      for (int i = 0; i < 4; ++i) {
+        x[i] = leave(x[i]);
+        std::memcpy(to + starts[i] + j, &x[i], sizeof x[i]);
+      }
+    }
+  };
+
+  void load(const T *state, const GrayScottParams &p, const Plan &plan, T root) const {
+    for (int64_t i = 0; i < groups * R; ++i) {
+      const int64_t grid_row = ((first - halo) * R + i + plan.height) % plan.height % p.height;
+      for (int field = 0; field < 2; ++field)
+        visit_row(plan, p.width, static_cast<int>(i % R), field,
+                  Reader{state + (field * p.height + grid_row) * p.width, group_of(i / R), root, field == 0});
+    }
+  }
+
+  void store(T *state, const GrayScottParams &p, const Plan &plan, T inverse_root) const { // own rows only
     for (int64_t i = halo * R; i < (groups - halo) * R; ++i) {
       const int64_t grid_row = (first - halo) * R + i;
       if (grid_row >= p.height) return;
-      for (int field = 0; field < 2; ++field) {
-        T *to = state + (field * p.height + grid_row) * p.width;
-        const T *from = group_of(i / R) + Groups<S, R>::place(0, static_cast<int>(i % R), field);
-        for (int64_t j = 0; j < row.vectors; ++j, from += Groups<S, R>::place(1, 0, 0))
-          for (int64_t lane = 0; lane < S::lanes; ++lane) {
-            const T value = from[lane] * (scaled ? inverse_root : T(1));
-            to[columns[j * S::lanes + lane]] = field == 0 ? T(1) - value : value; // a repeated place holds equal bits
-          }
-      }
+      for (int field = 0; field < 2; ++field) // places that repeat a column hold equal bits
+        visit_row(plan, p.width, static_cast<int>(i % R), field,
+                  Writer{group_of(i / R), state + (field * p.height + grid_row) * p.width, inverse_root, field == 0});
     }
   }
 
@@ -258,7 +315,7 @@ template <class P> struct Workspace { // of one worker
 };
 
 template <class P, class T>
-void simulate(const GrayScottParams &p, const Plan &plan, Workspace<P> &work, const int32_t *columns, const T *state,
+void simulate(const GrayScottParams &p, const Plan &plan, Workspace<P> &work, const T *state,
               const GrayScottCoefficients<T> &coefficients, T *frames) {
   const int64_t count = plan.slabs, border = plan.border_elements();
   const int threads = static_cast<int>(count);
@@ -267,7 +324,7 @@ void simulate(const GrayScottParams &p, const Plan &plan, Workspace<P> &work, co
   for (int64_t i = 0; i < count; ++i) {
     const FlushSubnormals flush;
     work.slabs[i].bind(plan, i, work.memory + i * plan.slab_elements(), coefficients, root);
-    work.slabs[i].load(state, p, plan, columns, root);
+    work.slabs[i].load(state, p, plan, root);
   }
   int64_t done = 0;
   for (int64_t frame = 0; frame < p.frames; ++frame) {
@@ -291,7 +348,7 @@ void simulate(const GrayScottParams &p, const Plan &plan, Workspace<P> &work, co
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < count; ++i) {
       const FlushSubnormals flush;
-      work.slabs[i].store(to, p, columns, inverse_root);
+      work.slabs[i].store(to, p, plan, inverse_root);
     }
   }
 }
@@ -302,10 +359,6 @@ bool run(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T
   const int workers = p.batch >= threads ? threads : 1;
   const Plan plan = plan_for<S, R>(p.height, p.width, threads / workers);
   const int64_t cells = 2 * p.height * p.width;
-  auto *columns =
-      static_cast<int32_t *>(std::malloc(sizeof(int32_t) * static_cast<std::size_t>(plan.vectors * S::lanes)));
-  if (!columns) return false;
-  place_columns<S>(plan, p.width, columns);
   bool enough_memory = true;
 #pragma omp parallel num_threads(workers) if (workers > 1)
   {
@@ -318,11 +371,9 @@ bool run(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T
 #pragma omp for schedule(dynamic, 1)
     for (int64_t sample = 0; sample < p.batch; ++sample)
       if (ready)
-        simulate(p, plan, work, columns, state + sample * cells, coefficients[sample],
-                 frames + sample * p.frames * cells);
+        simulate(p, plan, work, state + sample * cells, coefficients[sample], frames + sample * p.frames * cells);
     work.release();
   }
-  std::free(columns);
   return enough_memory;
 }
 
