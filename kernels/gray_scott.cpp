@@ -314,42 +314,44 @@ template <class P> struct Workspace { // of one worker
   }
 };
 
+// A parallel region of one thread would cost as much as a step of a small grid.
+template <class Body> EQFLOW_INLINE void for_each_slab(int64_t count, const Body &body) {
+  if (count == 1) return body(0);
+#pragma omp parallel for num_threads(static_cast<int>(count))
+  for (int64_t i = 0; i < count; ++i) body(i);
+}
+
 template <class P, class T>
 void simulate(const GrayScottParams &p, const Plan &plan, Workspace<P> &work, const T *state,
               const GrayScottCoefficients<T> &coefficients, T *frames) {
   const int64_t count = plan.slabs, border = plan.border_elements();
-  const int threads = static_cast<int>(count);
   const T root = static_cast<T>(p.scale), inverse_root = static_cast<T>(1.0 / p.scale);
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-  for (int64_t i = 0; i < count; ++i) {
+  for_each_slab(count, [&](int64_t i) {
     const FlushSubnormals flush;
     work.slabs[i].bind(plan, i, work.memory + i * plan.slab_elements(), coefficients, root);
     work.slabs[i].load(state, p, plan, root);
-  }
+  });
   int64_t done = 0;
   for (int64_t frame = 0; frame < p.frames; ++frame) {
     for (const int64_t end = (frame + 1) * p.every; done < end;) {
       const int64_t depth = smaller(plan.depth, end - done);
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-      for (int64_t i = 0; i < count; ++i) {
+      for_each_slab(count, [&](int64_t i) {
         const FlushSubnormals flush;
         if (count > 1 && done > 0)
           work.slabs[i].renew_borders(work.borders[0] + (i + count - 1) % count * border,
                                       work.borders[0] + (i + 1) % count * border);
         work.slabs[i].advance(depth, done);
         if (count > 1) work.slabs[i].publish_borders(work.borders[1] + i * border);
-      }
+      });
       T *const published = work.borders[1];
       work.borders[1] = work.borders[0];
       work.borders[0] = published;
       done += depth;
     }
-    T *const to = frames + frame * 2 * p.height * p.width;
-#pragma omp parallel for num_threads(threads) if (threads > 1)
-    for (int64_t i = 0; i < count; ++i) {
+    for_each_slab(count, [&](int64_t i) {
       const FlushSubnormals flush;
-      work.slabs[i].store(to, p, plan, inverse_root);
-    }
+      work.slabs[i].store(frames + frame * 2 * p.height * p.width, p, plan, inverse_root);
+    });
   }
 }
 
