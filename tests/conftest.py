@@ -8,6 +8,15 @@ if not torch.cuda.is_available():
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses deterministic algorithms without it
 
 
+@pytest.fixture(autouse=True, scope="session")
+def elsewhere(tmp_path_factory):
+    """Away from the checkout, whose eqflow/ has no compiled module: processes that tests start find the installed one."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture(autouse=True)
 def deterministic_algorithms():
     """Makes torch.empty return NaN, so that an element no kernel wrote cannot pass for a number."""

@@ -72,12 +72,13 @@ def test_a_sweep_is_shown_as_a_map_with_its_axes(folders):
 
 @pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
 def test_a_film_has_every_frame(folders, here, name):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg") if name.endswith("mp4") else None
     run(folders / "films", "--out", name, "--samples", 2)
-    if name.endswith("gif"):
+    if ffmpeg:
+        assert ffmpeg.count_frames_and_secs(str(here / name))[0] == 5
+    else:
         with Image.open(here / name) as film:
             assert film.n_frames == 5
-    else:
-        assert pytest.importorskip("imageio_ffmpeg").count_frames_and_secs(str(here / name))[0] == 5
 
 
 @pytest.mark.parametrize(
