@@ -35,7 +35,7 @@ template <bool ragged> constexpr int most_threads = largest * largest / (columns
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t unit) { return divide_up(a, unit) * unit; }
 
-// --- One step of a strip --------------------------------------------------------------------------------------------
+// One step of a strip.
 
 // Words of a thread in shared memory: [warp][upper, lower][w, v][thread of the warp].
 constexpr int words_of_field = 32, words_of_side = 2 * words_of_field, words_of_warp = 2 * words_of_side;
@@ -136,14 +136,13 @@ __device__ __forceinline__ Wide add(const Wide &a, const Wide &b) {
 template <int rows, bool ragged, bool scaled>
 __device__ __forceinline__ void step_nine_point(const CellConstants<float> &k, const Neighbours<ragged> &n,
                                                 const Word (&north)[2], Cells<rows> &x) {
-  Wide row[2], next[2], second[2]; // this row and the two below it
+  Wide row[2], next[2]; // this row and the one below it
   Wide column[2];
   EQFLOW_UNROLL
   for (int f = 0; f < 2; ++f) {
     const Wide above = widen(n, north[f]);
     row[f] = widen(n, x[f][0]);
     next[f] = widen(n, x[f][1]);
-    second[f] = widen(n, x[f][2]);
     column[f] = add(above, next[f]);
   }
   EQFLOW_UNROLL
@@ -155,10 +154,11 @@ __device__ __forceinline__ void step_nine_point(const CellConstants<float> &k, c
       for (int c = 0; c < columns; ++c)
         sum[f][c] =
             fused(k.corner, column[f].x[c] + column[f].x[c + 2], column[f].x[c + 1] + (row[f].x[c] + row[f].x[c + 2]));
-      column[f] = add(row[f], second[f]);
+      if (r == rows - 1) continue;
+      const Wide second = widen(n, x[f][r < rows - 1 ? r + 2 : r]);
+      column[f] = add(row[f], second);
       row[f] = next[f];
-      next[f] = second[f];
-      if (r < rows - 2) second[f] = widen(n, x[f][r < rows - 2 ? r + 3 : r]);
+      next[f] = second;
     }
     EQFLOW_UNROLL
     for (int c = 0; c < columns; ++c)
@@ -166,7 +166,7 @@ __device__ __forceinline__ void step_nine_point(const CellConstants<float> &k, c
   }
 }
 
-// --- The grid cut into tiles, strips and lanes ----------------------------------------------------------------------
+// The grid cut into tiles, strips and lanes.
 
 // One axis: tiles of `span` cells, of which `own` after the margin are stored, cut into pieces of at most `unit` cells.
 // Pieces differ by at most one in length; the long ones come first.
@@ -288,7 +288,7 @@ template <bool ragged> __device__ __forceinline__ Neighbours<ragged> neighbours_
   return n;
 }
 
-// --- A tile in memory -----------------------------------------------------------------------------------------------
+// A tile in memory.
 
 // What one launch does. Between the launches of a call the state stays w and v, so that no bit is lost.
 struct Pass {
@@ -390,7 +390,7 @@ private:
   }
 };
 
-// --- All steps of a tile --------------------------------------------------------------------------------------------
+// All steps of a tile.
 
 template <bool ragged, bool nine_point, bool scaled>
 __global__ void __launch_bounds__(most_threads<ragged>)
@@ -444,7 +444,7 @@ __global__ void __launch_bounds__(most_threads<ragged>)
   if (pass.between) Tile<ragged, scaled>(plan).store_between(pass, x);
 }
 
-// --- Launching ------------------------------------------------------------------------------------------------------
+// Launching.
 
 template <bool ragged> auto kernel_for(const GrayScottParams &p) {
   if (p.nine_point)

@@ -1,0 +1,84 @@
+"""The stages of bench.gpu in the order of their worth: what stands last falls to the time limit first."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.machine import ROOT, output_of
+
+_CUDA_TOOLS = ("/usr/local/cuda/bin", "/usr/local/bin")
+
+
+class Command(NamedTuple):
+    """One stage: a process with a time limit in seconds."""
+
+    name: str
+    limit: float
+    words: list[str]
+    allowed: tuple[int, ...] = (0,)
+    more: dict[str, str] = {}  # environment
+    skipped: str | None = None  # why it cannot run
+    has_rows: bool = False  # takes --rows FILE
+
+
+def _tool(name: str) -> str | None:
+    found = (shutil.which(name, path=folder) for folder in (None, *_CUDA_TOOLS))
+    return next((path for path in found if path), None)
+
+
+def _install(options: argparse.Namespace) -> str:
+    """A shell line: the wheels, then the package for the architecture of this GPU."""
+    pip = f"'{sys.executable}' -m pip install --quiet --no-deps --upgrade --target '{options.site}'"
+    wheels = f"{pip} --no-index '{options.wheels}'/*.whl && " if options.wheels else ""
+    capability = output_of("nvidia-smi", "--id=0", "--query-gpu=compute_cap", "--format=csv,noheader") or "9.0"
+    architecture = capability.replace(".", "") + "-real"
+    settings = {
+        "build-dir": Path(tempfile.gettempdir(), "eqflow-bench-build"),
+        "cmake.define.CMAKE_CUDA_ARCHITECTURES": architecture,
+        "cmake.define.EQFLOW_CUDA": "ON",
+    }
+    words = " ".join(f"-C{name}='{value}'" for name, value in settings.items())
+    return f"{wheels}{pip} --no-index --no-build-isolation {words} '{ROOT}' && echo built for sm_{architecture}"
+
+
+def commands(options: argparse.Namespace) -> list[Command]:
+    """All stages for these options."""
+    python, gpu = sys.executable, options.device == "cuda"
+    dry = ["--dry-run"] if options.dry_run else []
+
+    def measure(name: str, limit: float, *before: str, label: str | None = None, **more) -> Command:
+        return Command(label or name, limit, [*before, python, "-m", "bench.gpu_stages", name, *dry], has_rows=True, **more)
+
+    def tests(name: str, limit: float, *words: str) -> Command:
+        parallel = ["-n", "auto"] if name == "tests" and importlib.util.find_spec("xdist") else []
+        base = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests"), *parallel, *words]
+        # 5: nothing was collected. A dry run only asks whether the tests can be collected.
+        return Command(name, limit, [*base, *(["--collect-only"] if options.dry_run else [])], allowed=(0, 5))
+
+    sanitizer = _tool("compute-sanitizer")
+    absent = None if sanitizer and gpu else "compute-sanitizer is not here" if gpu else "a dry run has no GPU"
+    sanitize = [sanitizer or "compute-sanitizer", "--error-exitcode", "9", "--tool"]
+    plain = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # every tensor its own allocation, so that its ends are guarded
+    build = [Command("build", 150, ["bash", "-c", _install(options)])] if options.build else []
+    return [
+        *build,
+        measure("environment", 60),
+        measure("bits", 60),
+        tests("gpu-tests", 100, "-m", "gpu"),
+        measure("limits", 60),
+        measure("gray-scott", 70),
+        measure("normals", 40),
+        measure("dataset", 60),
+        measure("sanitized", 60, *sanitize, "memcheck", label="memcheck", skipped=absent, more=plain),
+        measure("sanitized", 60, *sanitize, "racecheck", label="racecheck", skipped=absent, more=plain),
+        measure("triton", 60),
+        measure("peers", 90),
+        measure("disk", 60),
+        tests("tests", 120, "-m", "not gpu"),
+    ]

@@ -1,0 +1,63 @@
+"""How bench.gpu measures: the device, its clock, and rows that survive a failure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from eqflow import ops
+
+
+class Setting(NamedTuple):
+    """Where to run, and whether only to show that the code runs."""
+
+    device: torch.device
+    dry: bool
+
+    def times(self, run: Callable[[], object], turns: int = 7) -> list[float]:
+        """Seconds of each turn after two to warm up: CUDA events, or the wall clock on a CPU."""
+        run(), run()
+        if self.device.type == "cpu":
+            return [_wall(run) for _ in range(2)]
+        taken = []
+        for _ in range(turns):
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda.synchronize()
+            begin.record()
+            run()
+            end.record()
+            torch.cuda.synchronize()
+            taken.append(begin.elapsed_time(end) / 1e3)
+        return taken
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def backends(self) -> list[str]:
+        """The kernels that run here."""
+        return [name for name in ("native", "triton") if ops.backends(self.device)[name] is None]
+
+
+def _wall(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def rate(name: str, amount: float, taken: list[float]) -> dict:
+    """The median rate of some turns, and their range."""
+    return {name: amount / median(taken), "least": amount / max(taken), "most": amount / min(taken)}
+
+
+def attempt(case: dict, measure: Callable[[], dict]) -> dict:
+    """The row of a case: what was measured, or the error."""
+    try:
+        return case | measure()
+    except Exception as error:
+        return case | {"error": f"{type(error).__name__}: {error}"[:300]}
