@@ -143,7 +143,11 @@ def normals(seconds: float) -> list[dict]:
 def two_threads(seconds: float) -> list[dict]:
     """Two threads against one, taking turns; "eqflow" is two threads."""
     rows = []
-    for case, batch, size in (("batch 8, 128 x 128", 8, 128), ("batch 64, 128 x 128", 64, 128), ("1024 x 1024", 1, 1024)):
+    for case, batch, size in (
+        ("batch 8, 128 x 128", 8, 128),
+        ("batch 64, 128 x 128", 64, 128),
+        ("1024 x 1024", 1, 1024),
+    ):
         state = workload.developed(batch, size, size)
         run = gray_scott_entry(state)
         steps = timing.turn_size(run, _TURN, 96)
@@ -180,7 +184,9 @@ def main() -> None:
     timing.free_threads(1)
     rows += two_threads(options.seconds)
     took = round(time.monotonic() - begin)
-    text = f"{machine.sentence(facts)}. One thread unless said; best of turns; load {facts['load'][0]}.\n\n{table(rows)}\n"
+    text = (
+        f"{machine.sentence(facts)}. One thread unless said; best of turns; load {facts['load'][0]}.\n\n{table(rows)}\n"
+    )
     print(text)
     for note in [note for row in rows for note in row.get("notes", [])]:
         print(note)

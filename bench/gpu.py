@@ -98,7 +98,13 @@ def run_stage(stage: Command, left: float, environment: dict[str, str], scratch:
         file.write(f"\n===== {stage.name}: {outcome}\n$ {' '.join(stage.words)}\n".encode() + _tail(text))
     last = text.read_text(errors="replace").strip().splitlines()[-1:] or [""]
     seconds = round(time.monotonic() - begin, 1)
-    return {"stage": stage.name, "outcome": outcome, "seconds": seconds, "last_line": last[0][:300], "rows": _read_rows(rows)}
+    return {
+        "stage": stage.name,
+        "outcome": outcome,
+        "seconds": seconds,
+        "last_line": last[0][:300],
+        "rows": _read_rows(rows),
+    }
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -131,7 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the stages; 0 if all went well."""
     options = parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    stages = [s for s in commands(options) if s.name not in options.skip and (not options.only or s.name in options.only)]
+    stages = [
+        s for s in commands(options) if s.name not in options.skip and (not options.only or s.name in options.only)
+    ]
     environment, end = environment_for(options), time.monotonic() + 60 * options.minutes
     log, results = options.out / "gpu.log", []
     log.write_bytes(b"")
@@ -139,8 +147,13 @@ def main(arguments: list[str] | None = None) -> int:
         for stage in stages:
             result = run_stage(stage, end - time.monotonic(), environment, Path(scratch), log)
             results.append(result)
-            print(f"{stage.name:12} {result['seconds']:6.1f} s  {result['outcome']}  {result.get('last_line', '')[:80]}", flush=True)
-            (options.out / "gpu.json").write_text(json.dumps({"device": options.device, "stages": results}, indent=1) + "\n")
+            print(
+                f"{stage.name:12} {result['seconds']:6.1f} s  {result['outcome']}  {result.get('last_line', '')[:80]}",
+                flush=True,
+            )
+            (options.out / "gpu.json").write_text(
+                json.dumps({"device": options.device, "stages": results}, indent=1) + "\n"
+            )
             (options.out / "gpu.md").write_text(markdown(results))
     print((options.out / "gpu.md").read_text())
     return int(any(not result["outcome"].startswith(("ok", "skipped")) for result in results))

@@ -23,7 +23,16 @@ def _difference(host: Tensor, device: Tensor) -> dict:
 
 def bits(setting: Setting) -> Iterator[dict]:
     """The simulator and the normals on the device and on the CPU: how many values differ, and by how much."""
-    shapes = [(3, 128, 128), (2, 100, 100), (2, 96, 160), (2, 33, 65), (3, 5, 7), (1, 64, 64), (1, 256, 256), (1, 512, 300)]
+    shapes = [
+        (3, 128, 128),
+        (2, 100, 100),
+        (2, 96, 160),
+        (2, 33, 65),
+        (3, 5, 7),
+        (1, 64, 64),
+        (1, 256, 256),
+        (1, 512, 300),
+    ]
     cases = [(*shape, stencil, dt, 200) for shape in shapes for stencil, dt in (("5-point", 1.0), ("9-point", 0.5))]
     cases += [(132, 128, 128, "5-point", 1.0, 1000), (4, 128, 128, "5-point", 1.0, 10_000)]
     for batch, height, width, stencil, dt, steps in cases[:2] if setting.dry else cases:
@@ -38,7 +47,9 @@ def bits(setting: Setting) -> Iterator[dict]:
                 return _difference(host, ops.gray_scott(state.to(setting.device), steps, **arguments, backend=backend))
 
             yield attempt(case, compare)
-    for (batch, sites), seed, step in itertools.product(((3, 5), (64, 4096), (513, 1027)), (0, 2**63 + 5), (0, 2**33 + 1)):
+    for (batch, sites), seed, step in itertools.product(
+        ((3, 5), (64, 4096), (513, 1027)), (0, 2**63 + 5), (0, 2**33 + 1)
+    ):
         if setting.dry and (seed or batch > 3):
             continue
         counter = {"seed": seed, "step": step, "first_sample": 7}

@@ -53,7 +53,9 @@ def commands(options: argparse.Namespace) -> list[Command]:
     dry = ["--dry-run"] if options.dry_run else []
 
     def measure(name: str, limit: float, *before: str, label: str | None = None, **more) -> Command:
-        return Command(label or name, limit, [*before, python, "-m", "bench.gpu_stages", name, *dry], has_rows=True, **more)
+        return Command(
+            label or name, limit, [*before, python, "-m", "bench.gpu_stages", name, *dry], has_rows=True, **more
+        )
 
     def tests(name: str, limit: float, *words: str) -> Command:
         parallel = ["-n", "auto"] if name == "tests" and importlib.util.find_spec("xdist") else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from bench import peers, workload
@@ -20,7 +19,9 @@ def throughput(setting: Setting, backend: str, batch: int, height: int, width: i
         return ops.gray_scott(state, steps, **arguments, backend=backend)
 
     first = state[:2]
-    deviation = workload.require_equal(backend, run(workload.CHECKED_STEPS, first), workload.expected(first, stencil, dt))
+    deviation = workload.require_equal(
+        backend, run(workload.CHECKED_STEPS, first), workload.expected(first, stencil, dt)
+    )
     probe = setting.times(lambda: run(64), turns=2)[-1]
     steps = 8 if setting.dry else max(64, min(10_000, int(64 * 0.06 / probe))) // 8 * 8
     taken = setting.times(lambda: run(steps))
@@ -68,6 +69,10 @@ def peers_of_gray_scott(setting: Setting) -> Iterator[dict]:
                 deviation = workload.require_equal(name, result, answer, workload.PEER_TOLERANCE)
                 steps = 8 if setting.dry else 200
                 taken = setting.times(lambda: advance(steps), turns=5)
-                return {"steps": steps, "deviation": deviation, **rate("updates_per_second", state.numel() / 2 * steps, taken)}
+                return {
+                    "steps": steps,
+                    "deviation": deviation,
+                    **rate("updates_per_second", state.numel() / 2 * steps, taken),
+                }
 
             yield attempt({"by": name, **case}, measure)

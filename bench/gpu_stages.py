@@ -32,7 +32,10 @@ def limits(setting: Setting) -> Iterator[dict]:
     """Bandwidth of a copy (read and write) and of a fill; issue rates."""
     source = torch.rand(2**16 if setting.dry else 2**29, device=setting.device)
     target, size = torch.empty_like(source), source.numel() * 4
-    yield {"limit": "bytes copied (read and written)", **rate("per_second", 2 * size, setting.times(lambda: target.copy_(source)))}
+    yield {
+        "limit": "bytes copied (read and written)",
+        **rate("per_second", 2 * size, setting.times(lambda: target.copy_(source))),
+    }
     yield {"limit": "bytes filled", **rate("per_second", size, setting.times(lambda: target.fill_(1.0)))}
     if setting.device.type == "cuda":
         capability = torch.cuda.get_device_capability()

@@ -82,7 +82,9 @@ def jax_loop(state: Tensor) -> Advance:
 
     def trajectory(fields, steps):
         step = functools.partial(_one_step, jnp.roll)
-        return jnp.stack(jax.lax.fori_loop(0, steps, lambda _, uv: step(*uv), (fields[..., 0, :, :], fields[..., 1, :, :])), -3)
+        return jnp.stack(
+            jax.lax.fori_loop(0, steps, lambda _, uv: step(*uv), (fields[..., 0, :, :], fields[..., 1, :, :])), -3
+        )
 
     @jax.jit
     def advance(fields, steps):

@@ -54,6 +54,16 @@ def test_the_program_for_the_limits_compiles(tmp_path):
 
 
 def test_figures_stand_beside_the_limits():
-    limit = {"stage": "limits", "outcome": "ok", "seconds": 1, "rows": [{"limit": "float32 multiply-adds", "per_second": 3e13}]}
-    speed = {"stage": "gray-scott", "outcome": "ok", "seconds": 1, "rows": [{"grid": "8 x 8", "updates_per_second": 2e12}]}
+    limit = {
+        "stage": "limits",
+        "outcome": "ok",
+        "seconds": 1,
+        "rows": [{"limit": "float32 multiply-adds", "per_second": 3e13}],
+    }
+    speed = {
+        "stage": "gray-scott",
+        "outcome": "ok",
+        "seconds": 1,
+        "rows": [{"grid": "8 x 8", "updates_per_second": 2e12}],
+    }
     assert "| 8 x 8 | 2e+12 | – | 15 |" in markdown([limit, speed])

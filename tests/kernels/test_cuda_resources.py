@@ -1,4 +1,4 @@
-"""The machine code of the Gray-Scott and normal kernels for the GPUs that are not here: registers, spills, instructions."""
+"""The machine code of the Gray-Scott and normal kernels: registers, spills, instructions."""
 
 import shutil
 import sys
