@@ -1,7 +1,8 @@
 """Everything about the CPU kernels beside their peers: `python -m bench.cpu --out FILE.json`, about five minutes.
 
 Prints one Markdown table and writes the figures as JSON. Contestants take turns in the same run, each is judged by its
-best turn, and the ratio is that of the best turns. One thread is timed by its processor time, two by the wall. Nobody is timed before its result equals the float64 reference.
+best turn, and the ratio is that of the best turns. One thread is timed by its processor time, two by the wall. Nobody
+is timed before its result equals the float64 reference.
 "Fraction of the bound": see bench/fma.py; the rate of multiply-adds is measured in the same turns.
 """
 
