@@ -20,18 +20,14 @@ timing.one_thread()  # before any library makes its threads
 
 import torch  # noqa: E402
 
-from bench import fma, peers, workload  # noqa: E402
+from bench import fma, peers, peers_normal, workload  # noqa: E402
+from bench.cpu_report import table  # noqa: E402
 from eqflow import _C, ops  # noqa: E402
 
 SIZES = ((100, 100), (96, 160), (128, 128), (256, 256), (512, 512), (1024, 1024))
 NORMALS = 2**20
 _TURN = 0.03  # seconds: the fixed cost of a call (the row "one step") is a small part, and some turns are undisturbed
 _SLOW = ("torch eager", "NumPy")
-_UNITS = {"normals": (" M/s", 0), "calls": ("/s", 0)}  # of all other rows: 1e9 cell updates a second
-
-
-def _batch(height: int, width: int) -> int:
-    return max(1, 2**16 // (height * width))
 
 
 def gray_scott_entry(state: torch.Tensor, stencil: str = "5-point", dt: float = 1.0) -> Callable[[int], object]:
@@ -66,7 +62,7 @@ def _race(
     cells = state.shape[0] * state.shape[2] * state.shape[3]
     runs = {}
     for name, run in entries.items():
-        steps = timing.turn_size(run, _TURN, 16 if name in _SLOW else 96)  # so that copies in and out do not count
+        steps = timing.turn_size(run, _TURN, 16 if name in _SLOW else 500)  # copies in and out are little
         runs[name] = (lambda run=run, steps=steps: run(steps)), cells * steps
     chains = fma.multiply_adds(_C.cpu_isa(), number)
     if chains:
@@ -95,7 +91,7 @@ def sizes(seconds: float) -> list[dict]:
     """Ours against numba on every size, and against every peer at 128 x 128; one thread."""
     rows = []
     for height, width in SIZES:
-        state = workload.developed(_batch(height, width), height, width)
+        state = workload.developed(max(1, 2**16 // (height * width)), height, width)
         everyone = (height, width) == (128, 128)
         others, notes = peer_entries(state, tuple(peers.GRAY_SCOTT) if everyone else ("numba",))
         speeds = _race({"eqflow": gray_scott_entry(state), **others}, state, seconds * (3 if everyone else 1))
@@ -137,7 +133,7 @@ def normals_entry() -> Callable[[], object]:
 
 def normals(seconds: float) -> list[dict]:
     """Ours against every peer, one thread; the arrays fit the cache."""
-    runs = {"eqflow": normals_entry(), **peers.normals(NORMALS)}
+    runs = {"eqflow": normals_entry(), **peers_normal.normals(NORMALS)}
     return [_row("normals", 1e6, timing.compete({name: (run, NORMALS) for name, run in runs.items()}, seconds))]
 
 
@@ -151,7 +147,7 @@ def two_threads(seconds: float) -> list[dict]:
     ):
         state = workload.developed(batch, size, size)
         run = gray_scott_entry(state)
-        steps = timing.turn_size(run, _TURN, 96)
+        steps = timing.turn_size(run, _TURN, 500)
 
         def threads(count: int, run=run, steps=steps) -> None:
             torch.set_num_threads(count)
@@ -161,18 +157,6 @@ def two_threads(seconds: float) -> list[dict]:
         runs = {"eqflow": (lambda t=threads: t(2), work), "one thread": (lambda t=threads: t(1), work)}
         rows.append(_row(f"2 threads, {case}", 1e9, timing.compete(runs, seconds, time.perf_counter)))
     return rows
-
-
-def table(rows: list[dict]) -> str:
-    """One Markdown table of all rows."""
-    lines = ["| case | eqflow | of the bound | peers: speed (eqflow is x times faster) |", "|---|---|---|---|"]
-    for row in rows:
-        ours, *others = row["speeds"].items()
-        unit, digits = _UNITS.get(row["case"].split()[-1], (" G/s", 2))
-        beside = ", ".join(f"{name} {speed['best']:.{digits}f} ({row['ratios'][name]:.2f}x)" for name, speed in others)
-        part = f"{row['fraction_of_bound']:.0%} of {row['bound']:.2f}" if row["bound"] else "–"
-        lines.append(f"| {row['case']} | {ours[1]['best']:.{digits}f}{unit} | {part} | {beside or '–'} |")
-    return "\n".join(lines)
 
 
 def main() -> None:

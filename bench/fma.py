@@ -2,7 +2,7 @@
 
     bound = F / n    cell updates per second
 
-F: fused multiply-adds per second, counted per vector lane, of sixteen independent chains in registers. n: operations of
+F: fused multiply-adds per second, counted per vector lane, of twelve independent chains in registers. n: operations of
 one cell update that need a multiply-add pipe (additions run elsewhere): 5 fused and 1 multiply with the 5-point stencil
 at dt = 1; 4 and 2 at other dt; 7 and 1 with the 9-point stencil.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PIPE_OPERATIONS = {("5-point", True): 6, ("5-point", False): 6, ("9-point", True): 8, ("9-point", False): 8}
-_CHAINS = 16
+_CHAINS = 12  # eight hide the latency of two pipes, and with the constants they fit 16 registers
 _VECTORS = {  # (instruction set, number): vector, load of one number, fused multiply-add, flags
     ("avx512", "float"): ("__m512", "_mm512_set1_ps", "_mm512_fmadd_ps", 16, ["-mavx512f"]),
     ("avx512", "double"): ("__m512d", "_mm512_set1_pd", "_mm512_fmadd_pd", 8, ["-mavx512f"]),

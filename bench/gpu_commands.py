@@ -7,7 +7,9 @@ import importlib.util
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bench.machine import ROOT, output_of
@@ -22,7 +24,7 @@ class Command(NamedTuple):
     limit: float
     words: list[str]
     allowed: tuple[int, ...] = (0,)
-    more: dict[str, str] = {}  # environment
+    more: Mapping[str, str] = MappingProxyType({})  # environment
     skipped: str | None = None  # why it cannot run
     has_rows: bool = False  # takes --rows FILE
 

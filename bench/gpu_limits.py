@@ -80,7 +80,8 @@ template <class Kernel> int rate(const char *name, Kernel kernel, double each) {
     if (turn > 1 && milliseconds < best) best = milliseconds;
   }
   CHECK(cudaFree(out));
-  printf("{\"limit\": \"%s\", \"per_second\": %.6e}\n", name, each * blocks * threads * rounds * chains / (best * 1e-3));
+  const double count = each * blocks * threads * rounds * chains;
+  printf("{\"limit\": \"%s\", \"per_second\": %.6e}\n", name, count / (best * 1e-3));
   return 0;
 }
 int main() {

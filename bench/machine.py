@@ -34,7 +34,7 @@ def _commit() -> dict:
     changes = output_of("git", "status", "--porcelain", "--", "csrc", "kernels", "eqflow/ops", "CMakeLists.txt")
     return {
         "commit": output_of("git", "rev-parse", "--short=12", "HEAD"),
-        "changed": None if changes is None else [line[3:] for line in changes.splitlines()],
+        "changed": None if changes is None else [line.split(maxsplit=1)[1] for line in changes.splitlines()],
     }
 
 

