@@ -68,13 +68,10 @@ def _dither(exact: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     nearest = exact.to(dtype)
     low = torch.where(nearest.double() > exact, torch.nextafter(nearest, nearest - 1), nearest)
     high = torch.nextafter(low, low + 1)
-    total, mask = torch.zeros_like(exact), torch.zeros_like(exact)
-    for step in range(8):
-        want = exact * (step + 1) - total
-        upper = want - low.double() >= high.double() - want
-        total += torch.where(upper, high, low).double()
-        mask += upper * 2.0**step
-    return low, high, mask
+    share = (exact - low.double()) / (high.double() - low.double())
+    # Error diffusion has taken the upper number floor(n share + 1/2) times in n steps.
+    taken = (share[..., None] * torch.arange(9, dtype=torch.float64) + 0.5).floor()
+    return low, high, (taken.diff() * 2.0 ** torch.arange(8)).sum(-1)
 
 
 def coefficients(
@@ -89,10 +86,11 @@ def coefficients(
     weight_u, weight_v = (dt * diffusion * edge for diffusion in (diffusion_u, diffusion_v))
     weight_u, weight_v = weight_u.to(dtype), weight_v.to(dtype)
     # With the rounded weights in the centre coefficient, diffusion conserves mass.
-    u_low, u_high, u_mask = _dither(1 - dt * feed - centre * weight_u.double(), dtype)
-    v_low, v_high, v_mask = _dither(1 - dt * (feed + kill) - centre * weight_v.double(), dtype)
-    rows = (weight_u, weight_v, u_low, u_high, v_low, v_high, u_mask, v_mask)
-    return torch.stack([row.to(dtype) for row in rows], -1).contiguous()
+    u_centre = 1 - dt * feed - centre * weight_u.double()
+    v_centre = 1 - dt * (feed + kill) - centre * weight_v.double()
+    low, high, mask = _dither(torch.stack([u_centre, v_centre]), dtype)
+    rows = (weight_u, weight_v, low[0], high[0], low[1], high[1], mask[0], mask[1])
+    return torch.stack([row.to(dtype) for row in rows], -1)
 
 
 def _check_finite(state: Tensor, frames: Tensor) -> None:

@@ -12,22 +12,6 @@ PAPER = {"life": (0.006, 0.045), "wave": (0.018, 0.049), "spirals": (0.007, 0.02
 SIZES = [(3, 3), (3, 17), (4, 4), (5, 16), (17, 5), (31, 64), (32, 33), (100, 100), (127, 129), (128, 128), (8, 700)]
 
 
-@pytest.fixture(params=native_module().cpu_isas())
-def isa(request):
-    module = native_module()
-    before = module.cpu_isa()
-    module.set_cpu_isa(request.param)
-    yield request.param
-    module.set_cpu_isa(before)
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def start(batch, height, width, seed=0, dtype=torch.float32):
     """Squares of u = 1/2, v = 1/4 on u = 1, v = 0, and a little noise."""
     generator = torch.Generator().manual_seed(seed)

@@ -9,22 +9,6 @@ SEED = 0x0123456789ABCDEF
 GOLDEN = ["bf049d24", "3ed64443", "bf7b6f93", "3f261cf7", "3f6b7340", "3f7a7c5c", "3ff5df49", "be9f81e3"]
 
 
-@pytest.fixture(params=native_module().cpu_isas())
-def isa(request):
-    module = native_module()
-    before = module.cpu_isa()
-    module.set_cpu_isa(request.param)
-    yield request.param
-    module.set_cpu_isa(before)
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def bits(values):
     return [f"{b & 0xFFFFFFFF:08x}" for b in values.flatten().view(torch.int32).tolist()]
 
