@@ -2,6 +2,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "dispatch.h"
 #include "tensor.h"
 
@@ -95,6 +97,78 @@ void gray_scott(const Tensor &state, const Tensor &coefficients, const Tensor &f
 #endif
 }
 
+using MaybeTensor = std::optional<Tensor>;
+
+void langevin(const Tensor &state, const MaybeTensor &output, const Tensor &state_kernel,
+              const MaybeTensor &output_kernel, const MaybeTensor &base, const Tensor &result, float noise_scale,
+              float base_scale, std::uint64_t seed, std::uint64_t step, const MaybeTensor &step_in_memory,
+              std::uint32_t stream, std::uint64_t first_sample, int threads) {
+  const bool grid = result.view.rank == 4; // else [batch, dimension], a grid of one pixel
+  const std::vector<std::int64_t> shape(result.view.shape, result.view.shape + (grid ? 4 : 2));
+  const LangevinParams p{shape[0],
+                         shape[1],
+                         grid ? shape[2] : 1,
+                         grid ? shape[3] : 1,
+                         state_kernel.size(3) / 2,
+                         output && output->is_bfloat16(),
+                         noise_scale,
+                         base_scale,
+                         seed,
+                         step,
+                         first_sample,
+                         stream};
+  const std::vector<std::int64_t> taps{p.channels, p.channels, 2 * p.radius + 1, 2 * p.radius + 1};
+  LangevinFields fields{};
+  fields.state = state.data<float>("state", shape);
+  fields.state_kernel = state_kernel.data<float>("state_kernel", taps);
+  if (output && output_kernel) {
+    if (p.output_is_bfloat16)
+      fields.output = output->data<std::uint16_t>("output", shape);
+    else
+      fields.output = output->data<float>("output", shape);
+    fields.output_kernel = output_kernel->data<float>("output_kernel", taps);
+  }
+  if (base) fields.base = base->data<float>("base", shape);
+  fields.result = result.data<float>("result", shape);
+  if (step_in_memory) fields.step = step_in_memory->data<std::int64_t>("step", {});
+  if (!runs_cuda(result)) {
+    py::gil_scoped_release release;
+    return langevin_cpu(p, fields, threads);
+  }
+#if EQFLOW_CUDA
+  const CudaQueue queue = queue_of(result);
+  py::gil_scoped_release release;
+  langevin_cuda(p, fields, queue);
+#else
+  no_cuda();
+#endif
+}
+
+void kernel_score(const Tensor &places, const Tensor &table, const MaybeTensor &log_weights,
+                  const MaybeTensor &excluded, const Tensor &score, const Tensor &log_sum, const MaybeTensor &smoothed,
+                  double scale, int threads) {
+  const KernelScoreParams p{places.size(0), table.size(0), places.size(1), table.size(1), scale};
+  const float *from = places.data<float>("places", {p.queries, p.dimension});
+  const float *rows = table.data<float>("table", {p.points, p.columns});
+  const float *weights = log_weights ? log_weights->data<float>("log_weights", {p.points}) : nullptr;
+  const auto *own = excluded ? excluded->data<std::int64_t>("excluded", {p.queries}) : nullptr;
+  float *to = score.data<float>("score", {p.queries, p.dimension});
+  float *sums = log_sum.data<float>("log_sum", {p.queries});
+  float *means = smoothed ? smoothed->data<float>("smoothed", {p.queries, p.columns - p.dimension}) : nullptr;
+  if (!means && p.columns != p.dimension) throw py::value_error("a table with values needs memory for smoothed");
+  if (!runs_cuda(score)) {
+    py::gil_scoped_release release;
+    return kernel_score_cpu(p, from, rows, weights, own, to, sums, means, threads);
+  }
+#if EQFLOW_CUDA
+  const CudaQueue queue = queue_of(score);
+  py::gil_scoped_release release;
+  kernel_score_cuda(p, from, rows, weights, own, to, sums, means, queue);
+#else
+  no_cuda();
+#endif
+}
+
 int device_count() {
 #if EQFLOW_CUDA
   return cuda_device_count();
@@ -119,6 +193,11 @@ PYBIND11_MODULE(EQFLOW_MODULE, m) {
         py::arg("scale"));
   m.def("gray_scott", &gray_scott, py::arg("state"), py::arg("coefficients"), py::arg("frames"), py::arg("workspace"),
         py::arg("every"), py::arg("nine_point"), py::arg("scale"), py::arg("threads"));
+  m.def("langevin", &langevin, py::arg("state"), py::arg("output"), py::arg("state_kernel"), py::arg("output_kernel"),
+        py::arg("base"), py::arg("result"), py::arg("noise_scale"), py::arg("base_scale"), py::arg("seed"),
+        py::arg("step"), py::arg("step_in_memory"), py::arg("stream"), py::arg("first_sample"), py::arg("threads"));
+  m.def("kernel_score", &kernel_score, py::arg("places"), py::arg("table"), py::arg("log_weights"), py::arg("excluded"),
+        py::arg("score"), py::arg("log_sum"), py::arg("smoothed"), py::arg("scale"), py::arg("threads"));
 }
 
 } // namespace eqflow

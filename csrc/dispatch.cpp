@@ -14,9 +14,13 @@ struct CpuKernels {
   bool (*gray_scott_float)(const GrayScottParams &, const float *, const GrayScottCoefficients<float> *, float *, int);
   bool (*gray_scott_double)(const GrayScottParams &, const double *, const GrayScottCoefficients<double> *, double *,
                             int);
+  bool (*langevin)(const LangevinParams &, const LangevinFields &, int);
+  bool (*kernel_score)(const KernelScoreParams &, const float *, const float *, const float *, const std::int64_t *,
+                       float *, float *, float *, int);
 };
 
-#define EQFLOW_CPU_KERNELS(isa) {#isa, isa::normal_cpu, isa::gray_scott_cpu, isa::gray_scott_cpu}
+#define EQFLOW_CPU_KERNELS(isa)                                                                                        \
+  {#isa, isa::normal_cpu, isa::gray_scott_cpu, isa::gray_scott_cpu, isa::langevin_cpu, isa::kernel_score_cpu}
 constexpr CpuKernels all_kernels[] = {
     EQFLOW_CPU_KERNELS(baseline),
 #ifdef EQFLOW_X86
@@ -82,6 +86,15 @@ template <>
 void gray_scott_cpu(const GrayScottParams &p, const double *state, const GrayScottCoefficients<double> *coefficients,
                     double *frames, int threads) {
   check_memory(kernels().gray_scott_double(p, state, coefficients, frames, threads));
+}
+
+void langevin_cpu(const LangevinParams &p, const LangevinFields &fields, int threads) {
+  check_memory(kernels().langevin(p, fields, threads));
+}
+
+void kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights,
+                      const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads) {
+  check_memory(kernels().kernel_score(p, places, table, log_weights, excluded, score, log_sum, smoothed, threads));
 }
 
 } // namespace eqflow

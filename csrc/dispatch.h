@@ -15,5 +15,8 @@ void normal_cpu(const NormalParams &p, float *output, int threads);
 template <class T>
 void gray_scott_cpu(const GrayScottParams &p, const T *state, const GrayScottCoefficients<T> *coefficients, T *frames,
                     int threads);
+void langevin_cpu(const LangevinParams &p, const LangevinFields &fields, int threads);
+void kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights,
+                      const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads);
 
 } // namespace eqflow

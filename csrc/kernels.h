@@ -26,6 +26,31 @@ template <class T> struct GrayScottCoefficients {
   T u_mask, v_mask;
 };
 
+// x' = base_scale base + A * x + B * f + noise_scale xi on periodic grids.
+struct LangevinParams {
+  std::int64_t batch, channels, height, width, radius; // the kernels have 2 radius + 1 taps along an axis
+  bool output_is_bfloat16;
+  float noise_scale, base_scale; // no noise is drawn where noise_scale is 0
+  std::uint64_t seed, step, first_sample;
+  std::uint32_t stream;
+};
+
+struct LangevinFields { // [batch, channels, height, width] and [channels, channels, taps, taps]
+  const float *state;
+  const void *output; // float or bfloat16, or null
+  const float *state_kernel, *output_kernel;
+  const float *base; // or null
+  float *result;
+  const std::int64_t *step; // CUDA: where the step is read from, or null
+};
+
+// Queries meet points: a row of the table is a point's place and then its values, `columns` numbers in all. Places are
+// in units where log2 of a weight is minus a squared distance; score = scale (mean place - place).
+struct KernelScoreParams {
+  std::int64_t queries, points, dimension, columns;
+  double scale;
+};
+
 // CPU: one namespace per instruction set; false means out of memory.
 #define EQFLOW_DECLARE_CPU(isa)                                                                                        \
   namespace isa {                                                                                                      \
@@ -34,6 +59,9 @@ template <class T> struct GrayScottCoefficients {
                       float *frames, int threads);                                                                     \
   bool gray_scott_cpu(const GrayScottParams &p, const double *state,                                                   \
                       const GrayScottCoefficients<double> *coefficients, double *frames, int threads);                 \
+  bool langevin_cpu(const LangevinParams &p, const LangevinFields &fields, int threads);                               \
+  bool kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights, \
+                        const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads);     \
   }
 EQFLOW_DECLARE_CPU(baseline)
 EQFLOW_DECLARE_CPU(avx2)
@@ -56,5 +84,8 @@ void normal_cuda(const NormalParams &p, float *output, CudaQueue queue);
 std::int64_t gray_scott_cuda_workspace(const GrayScottParams &p);
 void gray_scott_cuda(const GrayScottParams &p, const float *state, const GrayScottCoefficients<float> *coefficients,
                      float *frames, float *workspace, CudaQueue queue);
+void langevin_cuda(const LangevinParams &p, const LangevinFields &fields, CudaQueue queue);
+void kernel_score_cuda(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights,
+                       const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, CudaQueue queue);
 
 } // namespace eqflow

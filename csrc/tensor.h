@@ -11,6 +11,10 @@
 
 namespace eqflow {
 
+template <class T> constexpr std::uint8_t type_code = dlpack::floating;
+template <> inline constexpr std::uint8_t type_code<std::int64_t> = dlpack::integer;
+template <> inline constexpr std::uint8_t type_code<std::uint16_t> = dlpack::bfloat; // as its bits
+
 class Tensor {
 public:
   dlpack::Tensor view{};
@@ -18,6 +22,7 @@ public:
 
   std::int64_t size(int axis) const { return view.shape[axis]; }
   bool on_cuda() const { return view.device.type == dlpack::cuda; }
+  bool is_bfloat16() const { return view.dtype.code == dlpack::bfloat; }
   bool is_double() const { return view.dtype.code == dlpack::floating && view.dtype.bits == 64; }
 
   void *current_stream() const {
@@ -29,8 +34,10 @@ public:
 
   // The address of a contiguous tensor of T with this shape; whatever else comes is a bug of the caller in Python.
   template <class T> T *data(const char *name, std::vector<std::int64_t> shape) const {
-    if (view.dtype.code != dlpack::floating || view.dtype.bits != 8 * sizeof(T) || view.dtype.lanes != 1)
-      throw pybind11::type_error(std::string(name) + " must be float" + std::to_string(8 * sizeof(T)));
+    if (view.dtype.code != type_code<T> || view.dtype.bits != 8 * sizeof(T) || view.dtype.lanes != 1) {
+      const char *kind = type_code<T> == dlpack::floating ? "float" : type_code<T> == dlpack::bfloat ? "bfloat" : "int";
+      throw pybind11::type_error(std::string(name) + " must be " + kind + std::to_string(8 * sizeof(T)));
+    }
     if (view.rank != static_cast<int>(shape.size()) || !std::equal(shape.begin(), shape.end(), view.shape))
       throw pybind11::value_error(std::string(name) + " has the wrong shape");
     std::int64_t stride = 1, count = 1;

@@ -136,13 +136,14 @@ __device__ __forceinline__ Wide add(const Wide &a, const Wide &b) {
 template <int rows, bool ragged, bool scaled>
 __device__ __forceinline__ void step_nine_point(const CellConstants<float> &k, const Neighbours<ragged> &n,
                                                 const Word (&north)[2], Cells<rows> &x) {
-  Wide row[2], next[2]; // this row and the one below it
+  Wide row[2], next[2], second[2]; // this row and the two below it
   Wide column[2];
   EQFLOW_UNROLL
   for (int f = 0; f < 2; ++f) {
     const Wide above = widen(n, north[f]);
     row[f] = widen(n, x[f][0]);
     next[f] = widen(n, x[f][1]);
+    second[f] = widen(n, x[f][2]);
     column[f] = add(above, next[f]);
   }
   EQFLOW_UNROLL
@@ -154,11 +155,10 @@ __device__ __forceinline__ void step_nine_point(const CellConstants<float> &k, c
       for (int c = 0; c < columns; ++c)
         sum[f][c] =
             fused(k.corner, column[f].x[c] + column[f].x[c + 2], column[f].x[c + 1] + (row[f].x[c] + row[f].x[c + 2]));
-      if (r == rows - 1) continue;
-      const Wide second = widen(n, x[f][r < rows - 1 ? r + 2 : r]);
-      column[f] = add(row[f], second);
+      column[f] = add(row[f], second[f]);
       row[f] = next[f];
-      next[f] = second;
+      next[f] = second[f];
+      if (r < rows - 2) second[f] = widen(n, x[f][r < rows - 2 ? r + 3 : r]);
     }
     EQFLOW_UNROLL
     for (int c = 0; c < columns; ++c)

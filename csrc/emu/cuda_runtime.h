@@ -1,12 +1,13 @@
 // A CUDA device on the CPU, for the tests only. With this folder first on the include path, the .cu sources compile as
 // C++ and their #include <cuda_runtime.h> finds this file.
 //
-// Blocks run one after another. The threads of a block are fibers, which give way to each other only at __syncthreads
-// and at warp collectives. So a missing barrier gives wrong numbers, the same ones every time; EQFLOW_EMU_ORDER changes
-// the order of the threads (0 ascending, 1 descending, larger numbers are seeds of a shuffle), and a correct kernel
-// must not notice. A barrier that some threads never reach is an error, and so is a warp collective without all the
-// lanes of its mask. Dynamic shared memory starts as NaN; static shared memory keeps the values of the block before.
-// With -fsanitize=address every access out of bounds is named.
+// Blocks run one after another, and so do the warps of a block, each from one __syncthreads to the next. The threads
+// are fibers, which give way to each other only there and at warp collectives. So a missing barrier gives wrong
+// numbers, the same ones every time; EQFLOW_EMU_ORDER changes the order of warps and lanes (0 ascending, 1 descending,
+// larger numbers are seeds of a shuffle), and a correct kernel must not notice. A barrier that some threads never reach
+// is an error, and so is a warp collective without all the lanes of its mask. Dynamic shared memory starts as NaN;
+// static shared memory keeps the values of the block before. With -fsanitize=address every access out of bounds is
+// named.
 //
 // Not modelled: true concurrency, the order of memory between blocks, and whatever no kernel of eqflow uses.
 #pragma once
@@ -184,21 +185,38 @@ inline bool release_warp(Block &block, int first) {
   return released;
 }
 
+// 0 .. count - 1 in the order of a round.
+class Turns {
+public:
+  Turns(int count, int order) : turns_(static_cast<std::size_t>(count)), order_(order) {
+    std::iota(turns_.begin(), turns_.end(), 0);
+    if (order == 1) std::reverse(turns_.begin(), turns_.end());
+  }
+  const std::vector<int> &next(std::mt19937 &random) {
+    if (order_ > 1) std::shuffle(turns_.begin(), turns_.end(), random);
+    return turns_;
+  }
+
+private:
+  std::vector<int> turns_;
+  int order_;
+};
+
+// A warp runs until all its lanes are at the barrier or done, before another warp does anything: so one that overwrites
+// what others have yet to read is found out.
 inline void run_block(Block &block, int order) {
-  std::vector<int> turns(block.fibers.size());
-  std::iota(turns.begin(), turns.end(), 0);
-  if (order == 1) std::reverse(turns.begin(), turns.end());
   std::mt19937 random(static_cast<unsigned>(order) * 7919u + blockIdx.x);
+  Turns warps(static_cast<int>(block.warps.size()), order), lanes(warp_size, order);
   for (;;) {
-    if (order > 1) std::shuffle(turns.begin(), turns.end(), random);
-    for (int thread : turns)
-      if (block.fibers[static_cast<std::size_t>(thread)].state == State::ready) {
-        resume(block, thread);
-        if (!block.error.empty()) return;
-      }
-    bool released = false;
-    for (int first = 0; first < block.threads(); first += warp_size) released |= release_warp(block, first);
-    if (released) continue;
+    for (int warp : warps.next(random)) do {
+        for (int lane : lanes.next(random)) {
+          const int thread = warp * warp_size + lane;
+          if (thread >= block.threads() || block.fibers[static_cast<std::size_t>(thread)].state != State::ready)
+            continue;
+          resume(block, thread);
+          if (!block.error.empty()) return;
+        }
+      } while (release_warp(block, warp * warp_size));
 
     const auto count = [&](State state) {
       return std::count_if(block.fibers.begin(), block.fibers.end(), [&](const Fiber &f) { return f.state == state; });

@@ -11,6 +11,7 @@ from eqflow.cli.backends import backends
 from eqflow.cli.generate import generate
 from eqflow.cli.info import info
 from eqflow.cli.presets import presets
+from eqflow.cli.rollout import rollout
 from eqflow.cli.show import show
 
 app = typer.Typer(
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (generate, info, show, presets, backends):
+for _command in (generate, rollout, info, show, presets, backends):
     app.command()(_command)
 
 

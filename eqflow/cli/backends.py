@@ -42,13 +42,13 @@ def survey() -> dict[str, Any]:
             return None
 
     native = None if _backend.problem("native", "cpu") else _backend.native_module()
+    registered = [getattr(ops, name) for name in ops.__all__ if hasattr(torch.ops.eqflow, name)]
     operators = {
         operator: {
             backend: {device: _reason(operator, backend, device) for device in ("cpu", "cuda")}
             for backend in _backend.BACKENDS
         }
-        for operator in ops.__all__
-        if hasattr(torch.ops.eqflow, operator)
+        for operator in sorted({function.__module__.rpartition(".")[2] for function in registered})
     }
     return {
         "operators": operators,

@@ -59,6 +59,8 @@ def _triton_problem(device_type: str) -> str | None:
         return "triton is not installed: pip install 'eqflow[triton]'"
     if device_type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         return "Triton needs a GPU (TRITON_INTERPRET=1, set before Python starts, runs it slowly on the CPU for tests)"
+    if device_type == "cuda" and not torch.cuda.is_available():
+        return "this PyTorch sees no GPU"
     if device_type not in ("cpu", "cuda"):
         return "the Triton kernels run on NVIDIA and AMD GPUs"
     return None

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import triton
 import triton.backends.nvidia
-from eqflow.kernels import gray_scott, normal
+from eqflow.kernels import gray_scott, langevin, normal
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -43,6 +43,13 @@ CASES = {
     for nine_point, scaled, aligned in itertools.product((False, True), (False, True), ((), ("height", "width")))
     if aligned or not scaled
 }
+for size, channels, whole in ((1, 2, True), (1, 2, False), (1, 16, True), (3, 4, True), (5, 2, True)):
+    CASES[f"langevin, {size}x{size}, {channels} channels{', odd grid' * (not whole)}"] = Case(
+        langevin.langevin_kernel,
+        {"step_in_memory": None, "STREAM": 2, "CHANNELS": channels, "SIZE": size, "NOISY": True}
+        | {"WHOLE": whole, "ROWS": 1, "COLUMNS": 1024},
+        ("height", "width") if whole else (),
+    )
 
 
 def source(case: Case) -> ASTSource:
@@ -98,7 +105,7 @@ def amd_needs(asm: dict) -> dict[str, int]:
 def main(targets: list[str]) -> None:
     kernels = {
         function
-        for module in (gray_scott, normal)
+        for module in (gray_scott, langevin, normal)
         for function in vars(module).values()
         if isinstance(function, triton.JITFunction) and "tl.store" in function.src
     }

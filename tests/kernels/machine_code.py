@@ -44,8 +44,12 @@ def _run(arguments: list[str], environment: dict | None = None) -> str:
 def compile_cuda(source: Path, architecture: int, folder: Path) -> Path:
     """A cubin, with the flags of CMakeLists.txt."""
     target = folder / f"{source.stem}_{architecture}.cubin"
-    flags = ["-std=c++17", "-O3", "--fmad=false", "-ftz=true", f"-arch=sm_{architecture}", "-cubin"]
-    _run(["nvcc", *flags, "-I", str(source.parent.parent / "csrc"), str(source), "-o", str(target)])
+    root = source.parent.parent
+    build = (root / "CMakeLists.txt").read_text()
+    flags = re.findall(r"target_compile_options\(cuda PRIVATE ([^)]*)\)", build)
+    flags += re.findall(rf"kernels/{source.name} PROPERTIES COMPILE_OPTIONS ([^)]*)\)", build)
+    standard = ["-std=c++17", "-O3", f"-arch=sm_{architecture}", "-cubin", "-I", str(root / "csrc")]
+    _run(["nvcc", *standard, *" ".join(flags).split(), str(source), "-o", str(target)])
     return target
 
 

@@ -15,6 +15,9 @@ REGISTERS = {
     "normal": 56,  # 32 / 30, short rows 40
     "gray_scott, 5-point": 64,  # 40 / 48
     "gray_scott, 9-point": 88,  # 64 / 66
+    "langevin, 1x1": 144,  # 34 / 125
+    "langevin, 3x3": 128,  # 40, on gfx942 118
+    "langevin, 5x5": 80,  # 40, on gfx942 60
 }
 
 
