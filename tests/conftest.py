@@ -10,7 +10,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses de
 
 @pytest.fixture(autouse=True, scope="session")
 def elsewhere(tmp_path_factory):
-    """Away from the checkout, whose eqflow/ has no compiled module: processes that tests start find the installed one."""
+    """Away from the checkout: its eqflow/ has no compiled module, and processes that tests start shall not find it."""
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield

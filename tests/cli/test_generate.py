@@ -37,13 +37,14 @@ def test_the_defaults_are_the_papers_protocol(tmp_path, monkeypatch):
     assert (recipe.initial, recipe.seed, recipe.samples, recipe.redraw_dead) == ("discs", 0, 64, True)
 
 
-def test_a_dataset_is_made_and_the_summary_says_what_next(tmp_path):
+def test_a_dataset_is_made_and_the_summary_says_what_next(tmp_path, monkeypatch):
     folder = tmp_path / "wave"
+    monkeypatch.setattr(sys, "argv", ["eqflow", "generate", "wave", "--overwrite"])
     result = run("wave", *SMALL, "--samples", 5, "--out", folder)
     assert re.search(r"5 samples, .* kB in 1 file, .* s, .* Gcell-updates/s\nnext: eqflow show ", result.stdout)
     report = inspect(folder)
     assert report.complete and report.shape == (5, 1, 2, 24, 24)
-    assert report.environment["command"].startswith("eqflow ")
+    assert report.environment["command"] == "eqflow generate wave"
 
 
 def test_every_option_reaches_the_recipe(tmp_path):

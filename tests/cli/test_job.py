@@ -20,10 +20,11 @@ def silent():
 
 
 def test_a_job_returns_its_result_and_its_failure():
+    before = signal.getsignal(signal.SIGINT)
     assert _job.run(lambda observe: 7, silent(), lambda: None) == 7
     with pytest.raises(ValueError, match="boom"):
         _job.run(lambda observe: int("boom"), silent(), lambda: None)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 SIGNALLED = """
