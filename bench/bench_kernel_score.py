@@ -48,8 +48,8 @@ def in_chunks(score: Score, size: int) -> Score:
     return lambda queries, points: torch.cat([score(part, points) for part in queries.split(size)])
 
 
-def fused(queries: Tensor, points: Tensor) -> Tensor:
-    return ops.kernel_score(queries, points, alpha=ALPHA, backend="native").score
+def fused(queries: Tensor, points: Tensor, backend: str = "native") -> Tensor:
+    return ops.kernel_score(queries, points, alpha=ALPHA, backend=backend).score
 
 
 def cloud(dimension: int) -> tuple[Tensor, Tensor]:

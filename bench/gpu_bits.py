@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,13 @@ def _difference(host: Tensor, device: Tensor) -> dict:
 
 
 def bits(setting: Setting) -> Iterator[dict]:
-    """The simulator and the normals on the device and on the CPU: how many values differ, and by how much."""
+    """Each operator on the device and on the CPU: how many values differ, and by how much."""
+    yield from _simulator(setting)
+    yield from _normals(setting)
+    yield from _dynamics(setting)
+
+
+def _simulator(setting: Setting) -> Iterator[dict]:
     shapes = [
         (3, 128, 128),
         (2, 100, 100),
@@ -47,6 +54,9 @@ def bits(setting: Setting) -> Iterator[dict]:
                 return _difference(host, ops.gray_scott(state.to(setting.device), steps, **arguments, backend=backend))
 
             yield attempt(case, compare)
+
+
+def _normals(setting: Setting) -> Iterator[dict]:
     for (batch, sites), seed, step in itertools.product(
         ((3, 5), (64, 4096), (513, 1027)), (0, 2**63 + 5), (0, 2**33 + 1)
     ):
@@ -62,6 +72,30 @@ def bits(setting: Setting) -> Iterator[dict]:
             yield attempt({"case": f"normals {batch} x {sites}, seed {seed}, step {step}", "backend": backend}, draw)
 
 
+def _update(shape: tuple[int, ...], radius: int, device: torch.device, backend: str) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    state, output = torch.randn(2, *shape, generator=generator).to(device)
+    kernels = torch.randn(2, shape[1], shape[1], 2 * radius + 1, 2 * radius + 1, generator=generator).to(device)
+    counter = {"seed": 3, "step": 2**33 + 1, "first_sample": 7}
+    return ops.langevin_update(state, output, *kernels, 0.3, **counter, backend=backend)
+
+
+def _score(count: int, dimension: int, device: torch.device, backend: str) -> Tensor:
+    queries, points = torch.randn(2, count, dimension, generator=torch.Generator().manual_seed(0)).to(device)
+    return ops.kernel_score(queries, points, alpha=0.95, backend=backend).score
+
+
+def _dynamics(setting: Setting) -> Iterator[dict]:
+    shapes = [((3, 2, 16, 12), 0), ((64, 2, 128, 128), 0), ((5, 4, 33, 65), 1), ((4, 17, 7, 5), 2), ((1000, 3), 0)]
+    runs = {f"langevin {shape}, radius {radius}": partial(_update, shape, radius) for shape, radius in shapes}
+    runs |= {f"kernel score {n}, d = {d}": partial(_score, n, d) for n, d in ((200, 3), (5000, 3), (5000, 8))}
+    for case, run in itertools.islice(runs.items(), 1 if setting.dry else None):
+        host = run(torch.device("cpu"), "native")
+        for backend in setting.backends():
+            compare = partial(lambda run, host, name: _difference(host, run(setting.device, name)), run, host, backend)
+            yield attempt({"case": case, "backend": backend}, compare)
+
+
 def sanitized(setting: Setting) -> Iterator[dict]:
     """Every native kernel on small sizes, for compute-sanitizer to watch."""
     for height, width in ((128, 128), (100, 100), (33, 65), (5, 7), (3, 3), (64, 256), (150, 131)):
@@ -70,5 +104,9 @@ def sanitized(setting: Setting) -> Iterator[dict]:
             ops.gray_scott(state, 18, **workload.arguments(stencil, dt), every=9, backend="native")
     for batch, sites in ((1, 1), (3, 5), (300, 3), (5, 1027), (2, 65_536)):
         ops.normal(batch, sites, seed=1, device=setting.device, backend="native")
+    for shape, radius in (((2, 2, 33, 17), 0), ((2, 4, 16, 16), 1), ((1, 17, 5, 7), 2), ((300, 3), 0)):
+        _update(shape, radius, setting.device, "native")
+    for count, dimension in ((1, 1), (65, 3), (513, 16)):
+        _score(count, dimension, setting.device, "native")
     setting.synchronize()
     yield {"ran": "all native kernels"}

@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 
-from bench import gpu_limits, machine
+from bench import gpu_dynamics, gpu_limits, machine
 from bench.gpu_bits import bits, sanitized
 from bench.gpu_dataset import dataset, disk
 from bench.gpu_setting import Setting, attempt, rate
@@ -72,6 +72,9 @@ STAGES = {
     "limits": limits,
     "gray-scott": gray_scott,
     "normals": normals,
+    "langevin": gpu_dynamics.langevin,
+    "kernel-score": gpu_dynamics.kernel_score,
+    "rollout": gpu_dynamics.rollout,
     "dataset": dataset,
     "disk": disk,
     "triton": triton,
