@@ -64,7 +64,6 @@ def kernel_score(setting: Setting) -> Iterator[dict]:
                 error = bench.require_equal(name, score, queries, points, tolerance)
                 taken = setting.times(lambda: score(queries, points))
                 return {
-                    "error": None,
                     "deviation": error,
                     **rate("pairs_per_second", len(queries) * len(points), taken),
                 }
