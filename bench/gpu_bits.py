@@ -108,5 +108,12 @@ def sanitized(setting: Setting) -> Iterator[dict]:
         _update(shape, radius, setting.device, "native")
     for count, dimension in ((1, 1), (65, 3), (513, 16)):
         _score(count, dimension, setting.device, "native")
+    for network in (ops.MLP(3, (8, 17), 2), ops.MLP(3, (128, 128, 128)), ops.MLP(16, (256, 128, 256))):
+        points, weights = torch.rand(2, 5, network.dimension, device=setting.device), network.initial(2, seed=1)
+        weights = weights.to(setting.device).requires_grad_()
+        ops.mlp_divergence(points, weights, network, strain=True, backend="native").divergence.sum().backward()
+        weights, options = weights.detach(), {"objective": "product", "probes": 3, "backend": "native"}
+        ops.flow_loss(points, points, weights, network, **options)
+        ops.flow_train(points[0], points[0], weights, None, network, rates=[1e-3] * 2, rows=4, **options)
     setting.synchronize()
     yield {"ran": "all native kernels"}

@@ -18,6 +18,7 @@ import torch
 from bench import gpu_dynamics, gpu_limits, machine
 from bench.gpu_bits import bits, sanitized
 from bench.gpu_dataset import dataset, disk
+from bench.gpu_networks import derivatives, network_values, training
 from bench.gpu_setting import Setting, attempt, rate
 from bench.gpu_speed import gray_scott, peers_of_gray_scott, triton
 from eqflow import ops
@@ -80,6 +81,9 @@ STAGES = {
     "triton": triton,
     "peers": peers_of_gray_scott,
     "sanitized": sanitized,
+    "networks": network_values,
+    "training": training,
+    "derivatives": derivatives,
 }
 
 

@@ -169,6 +169,151 @@ void kernel_score(const Tensor &places, const Tensor &table, const MaybeTensor &
 #endif
 }
 
+MlpShape network_of(std::int64_t dimension, std::int64_t frequencies, const std::vector<std::int64_t> &hidden,
+                    bool output_bias) {
+  MlpShape network{dimension, frequencies, static_cast<std::int64_t>(hidden.size()), {}, output_bias};
+  if (hidden.empty() || network.layers > MlpShape::most_layers || dimension > MlpShape::most_dimension ||
+      network.inputs() > MlpShape::most_inputs)
+    throw py::value_error("the network is too large for the native kernels");
+  for (std::size_t l = 0; l < hidden.size(); ++l) {
+    if (hidden[l] > MlpShape::most_width) throw py::value_error("a layer is too wide for the native kernels");
+    network.hidden[l] = hidden[l];
+  }
+  return network;
+}
+
+std::vector<std::int64_t> points_shape(const MlpShape &network, std::int64_t models, std::int64_t rows, bool shared) {
+  if (shared) return {rows, network.dimension};
+  return {models, rows, network.dimension};
+}
+
+const float *maybe_data(const MaybeTensor &tensor, const char *name, const std::vector<std::int64_t> &shape) {
+  return tensor ? tensor->data<float>(name, shape) : nullptr;
+}
+
+std::int64_t divergence_workspace(const DivergenceParams &p, const Tensor &output) {
+#if EQFLOW_CUDA
+  if (runs_cuda(output)) return divergence_cuda_workspace(p);
+#endif
+  return 0;
+}
+
+void divergence(const DivergenceParams &p, const Tensor &points, const Tensor &parameters, const Tensor &velocity,
+                const Tensor &divergence, const MaybeTensor &strain, const Tensor &workspace, int threads) {
+  const std::vector<std::int64_t> numbers{p.models, p.rows};
+  const float *from = points.data<float>("points", points_shape(p.network, p.models, p.rows, p.shared_points));
+  const float *weights = parameters.data<float>("parameters", {p.models, p.network.size()});
+  float *to = velocity.data<float>("velocity", {p.models, p.rows, p.network.dimension});
+  float *traces = divergence.data<float>("divergence", numbers);
+  float *strains = strain ? strain->data<float>("strain", numbers) : nullptr;
+  if (!runs_cuda(velocity)) {
+    py::gil_scoped_release release;
+    return divergence_cpu(p, from, weights, to, traces, strains, threads);
+  }
+#if EQFLOW_CUDA
+  float *scratch = workspace.data<float>("workspace", {divergence_cuda_workspace(p)});
+  const CudaQueue queue = queue_of(velocity);
+  py::gil_scoped_release release;
+  divergence_cuda(p, from, weights, to, traces, strains, scratch, queue);
+#else
+  no_cuda();
+#endif
+}
+
+std::int64_t divergence_gradient_workspace(const DivergenceParams &p, const Tensor &output) {
+#if EQFLOW_CUDA
+  if (runs_cuda(output)) return divergence_gradient_cuda_workspace(p);
+#endif
+  return 0;
+}
+
+void divergence_gradient(const DivergenceParams &p, const Tensor &points, const Tensor &parameters,
+                         const Tensor &velocity, const Tensor &divergence, const MaybeTensor &strain,
+                         const Tensor &gradient, const Tensor &workspace, int threads) {
+  const std::vector<std::int64_t> numbers{p.models, p.rows};
+  const float *from = points.data<float>("points", points_shape(p.network, p.models, p.rows, p.shared_points));
+  const float *weights = parameters.data<float>("parameters", {p.models, p.network.size()});
+  const float *of_velocity = velocity.data<float>("velocity", {p.models, p.rows, p.network.dimension});
+  const float *of_divergence = divergence.data<float>("divergence", numbers);
+  const float *of_strain = maybe_data(strain, "strain", numbers);
+  float *to = gradient.data<float>("gradient", {p.models, p.network.size()});
+  if (!runs_cuda(gradient)) {
+    py::gil_scoped_release release;
+    return divergence_gradient_cpu(p, from, weights, of_velocity, of_divergence, of_strain, to, threads);
+  }
+#if EQFLOW_CUDA
+  float *scratch = workspace.data<float>("workspace", {divergence_gradient_cuda_workspace(p)});
+  const CudaQueue queue = queue_of(gradient);
+  py::gil_scoped_release release;
+  divergence_gradient_cuda(p, from, weights, of_velocity, of_divergence, of_strain, to, scratch, queue);
+#else
+  no_cuda();
+#endif
+}
+
+std::int64_t flow_loss_workspace(const FlowParams &p, const Tensor &output) {
+#if EQFLOW_CUDA
+  if (runs_cuda(output)) return flow_loss_cuda_workspace(p);
+#endif
+  return 0;
+}
+
+void flow_loss(const FlowParams &p, const Tensor &points, const Tensor &scores, const Tensor &parameters,
+               const Tensor &loss, const Tensor &gradient, const Tensor &mean, const Tensor &scale,
+               const Tensor &workspace, int threads) {
+  const auto shape = points_shape(p.network, p.models, p.rows, p.shared_points);
+  const float *from = points.data<float>("points", shape);
+  const float *slopes = scores.data<float>("scores", shape);
+  const float *weights = parameters.data<float>("parameters", {p.models, p.network.size()});
+  float *losses = loss.data<float>("loss", {p.models});
+  float *to = gradient.data<float>("gradient", {p.models, p.network.size()});
+  float *means = mean.data<float>("mean", {p.models, p.network.dimension});
+  float *scales = scale.data<float>("scale", {p.models, p.network.dimension});
+  if (!runs_cuda(gradient)) {
+    py::gil_scoped_release release;
+    return flow_loss_cpu(p, from, slopes, weights, losses, to, means, scales, threads);
+  }
+#if EQFLOW_CUDA
+  float *scratch = workspace.data<float>("workspace", {flow_loss_cuda_workspace(p)});
+  const CudaQueue queue = queue_of(gradient);
+  py::gil_scoped_release release;
+  flow_loss_cuda(p, from, slopes, weights, losses, to, means, scales, scratch, queue);
+#else
+  no_cuda();
+#endif
+}
+
+std::int64_t flow_train_workspace(const FlowParams &p, const Tensor &output) {
+#if EQFLOW_CUDA
+  if (runs_cuda(output)) return flow_train_cuda_workspace(p);
+#endif
+  return 0;
+}
+
+void flow_train(const FlowParams &p, const Tensor &points, const Tensor &scores, const Tensor &steps,
+                const MaybeTensor &mirror, const Tensor &parameters, const Tensor &moments, const Tensor &losses,
+                const Tensor &workspace, int threads) {
+  const float *from = points.data<float>("points", {p.pool, p.network.dimension});
+  const float *slopes = scores.data<float>("scores", {p.pool, p.network.dimension});
+  const auto *adam = reinterpret_cast<const AdamStep *>(steps.data<double>("steps", {p.steps, 2}));
+  const auto *partners = mirror ? mirror->data<std::int32_t>("mirror", {p.network.size()}) : nullptr;
+  float *weights = parameters.data<float>("parameters", {p.models, p.network.size()});
+  float *averages = moments.data<float>("moments", {2, p.models, p.network.size()});
+  float *to = losses.data<float>("losses", {p.models, p.steps});
+  if (!runs_cuda(losses)) {
+    py::gil_scoped_release release;
+    return flow_train_cpu(p, from, slopes, adam, partners, weights, averages, to, threads);
+  }
+#if EQFLOW_CUDA
+  float *scratch = workspace.data<float>("workspace", {flow_train_cuda_workspace(p)});
+  const CudaQueue queue = queue_of(losses);
+  py::gil_scoped_release release;
+  flow_train_cuda(p, from, slopes, adam, partners, weights, averages, to, scratch, queue);
+#else
+  no_cuda();
+#endif
+}
+
 int device_count() {
 #if EQFLOW_CUDA
   return cuda_device_count();
@@ -198,6 +343,62 @@ PYBIND11_MODULE(EQFLOW_MODULE, m) {
         py::arg("step"), py::arg("step_in_memory"), py::arg("stream"), py::arg("first_sample"), py::arg("threads"));
   m.def("kernel_score", &kernel_score, py::arg("places"), py::arg("table"), py::arg("log_weights"), py::arg("excluded"),
         py::arg("score"), py::arg("log_sum"), py::arg("smoothed"), py::arg("scale"), py::arg("threads"));
+
+  // The constants of a call, with options as their places in the tuples of Python.
+  py::class_<MlpShape>(m, "MlpShape", py::module_local())
+      .def(py::init(&network_of), py::arg("dimension"), py::arg("frequencies"), py::arg("hidden"),
+           py::arg("output_bias"));
+  py::class_<DivergenceParams>(m, "DivergenceParams", py::module_local())
+      .def(
+          py::init([](const MlpShape &network, std::int64_t models, std::int64_t rows, bool shared_points, int method,
+                      int law, std::int64_t probes, std::uint64_t seed, std::uint64_t step, std::uint64_t first_model) {
+            return DivergenceParams{
+                network, models, rows, shared_points, static_cast<Method>(method), static_cast<Law>(law),
+                probes,  seed,   step, first_model};
+          }),
+          py::kw_only(), py::arg("network"), py::arg("models"), py::arg("rows"), py::arg("shared_points"),
+          py::arg("method"), py::arg("law"), py::arg("probes"), py::arg("seed"), py::arg("step"),
+          py::arg("first_model"));
+  py::class_<FlowParams>(m, "FlowParams", py::module_local())
+      .def(py::init([](const MlpShape &network, std::int64_t models, std::int64_t rows, bool shared_points,
+                       int objective, int norm, int method, int law, std::int64_t probes, std::uint64_t seed,
+                       std::uint64_t step, std::uint64_t first_model, std::int64_t pool, std::int64_t steps,
+                       double weight_decay) {
+             return FlowParams{network,
+                               models,
+                               rows,
+                               shared_points,
+                               static_cast<Objective>(objective),
+                               static_cast<Norm>(norm),
+                               static_cast<Method>(method),
+                               static_cast<Law>(law),
+                               probes,
+                               seed,
+                               step,
+                               first_model,
+                               pool,
+                               steps,
+                               weight_decay};
+           }),
+           py::kw_only(), py::arg("network"), py::arg("models"), py::arg("rows"), py::arg("shared_points"),
+           py::arg("objective"), py::arg("norm"), py::arg("method"), py::arg("law"), py::arg("probes"), py::arg("seed"),
+           py::arg("step"), py::arg("first_model"), py::arg("pool") = 0, py::arg("steps") = 0,
+           py::arg("weight_decay") = 0.0);
+  m.def("divergence_workspace", &divergence_workspace, py::arg("params"), py::arg("output"));
+  m.def("divergence", &divergence, py::arg("params"), py::arg("points"), py::arg("parameters"), py::arg("velocity"),
+        py::arg("divergence"), py::arg("strain"), py::arg("workspace"), py::arg("threads"));
+  m.def("divergence_gradient_workspace", &divergence_gradient_workspace, py::arg("params"), py::arg("output"));
+  m.def("divergence_gradient", &divergence_gradient, py::arg("params"), py::arg("points"), py::arg("parameters"),
+        py::arg("velocity"), py::arg("divergence"), py::arg("strain"), py::arg("gradient"), py::arg("workspace"),
+        py::arg("threads"));
+  m.def("flow_loss_workspace", &flow_loss_workspace, py::arg("params"), py::arg("output"));
+  m.def("flow_loss", &flow_loss, py::arg("params"), py::arg("points"), py::arg("scores"), py::arg("parameters"),
+        py::arg("loss"), py::arg("gradient"), py::arg("mean"), py::arg("scale"), py::arg("workspace"),
+        py::arg("threads"));
+  m.def("flow_train_workspace", &flow_train_workspace, py::arg("params"), py::arg("output"));
+  m.def("flow_train", &flow_train, py::arg("params"), py::arg("points"), py::arg("scores"), py::arg("steps"),
+        py::arg("mirror"), py::arg("parameters"), py::arg("moments"), py::arg("losses"), py::arg("workspace"),
+        py::arg("threads"));
 }
 
 } // namespace eqflow

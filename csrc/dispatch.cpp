@@ -17,10 +17,26 @@ struct CpuKernels {
   bool (*langevin)(const LangevinParams &, const LangevinFields &, int);
   bool (*kernel_score)(const KernelScoreParams &, const float *, const float *, const float *, const std::int64_t *,
                        float *, float *, float *, int);
+  bool (*divergence)(const DivergenceParams &, const float *, const float *, float *, float *, float *, int);
+  bool (*divergence_gradient)(const DivergenceParams &, const float *, const float *, const float *, const float *,
+                              const float *, float *, int);
+  bool (*flow_loss)(const FlowParams &, const float *, const float *, const float *, float *, float *, float *, float *,
+                    int);
+  bool (*flow_train)(const FlowParams &, const float *, const float *, const AdamStep *, const std::int32_t *, float *,
+                     float *, float *, int);
 };
 
 #define EQFLOW_CPU_KERNELS(isa)                                                                                        \
-  {#isa, isa::normal_cpu, isa::gray_scott_cpu, isa::gray_scott_cpu, isa::langevin_cpu, isa::kernel_score_cpu}
+  {#isa,                                                                                                               \
+   isa::normal_cpu,                                                                                                    \
+   isa::gray_scott_cpu,                                                                                                \
+   isa::gray_scott_cpu,                                                                                                \
+   isa::langevin_cpu,                                                                                                  \
+   isa::kernel_score_cpu,                                                                                              \
+   isa::divergence_cpu,                                                                                                \
+   isa::divergence_gradient_cpu,                                                                                       \
+   isa::flow_loss_cpu,                                                                                                 \
+   isa::flow_train_cpu}
 constexpr CpuKernels all_kernels[] = {
     EQFLOW_CPU_KERNELS(baseline),
 #ifdef EQFLOW_X86
@@ -95,6 +111,27 @@ void langevin_cpu(const LangevinParams &p, const LangevinFields &fields, int thr
 void kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights,
                       const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads) {
   check_memory(kernels().kernel_score(p, places, table, log_weights, excluded, score, log_sum, smoothed, threads));
+}
+
+void divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,
+                    float *divergence, float *strain, int threads) {
+  check_memory(kernels().divergence(p, points, parameters, velocity, divergence, strain, threads));
+}
+
+void divergence_gradient_cpu(const DivergenceParams &p, const float *points, const float *parameters,
+                             const float *velocity, const float *divergence, const float *strain, float *gradient,
+                             int threads) {
+  check_memory(kernels().divergence_gradient(p, points, parameters, velocity, divergence, strain, gradient, threads));
+}
+
+void flow_loss_cpu(const FlowParams &p, const float *points, const float *scores, const float *parameters, float *loss,
+                   float *gradient, float *mean, float *scale, int threads) {
+  check_memory(kernels().flow_loss(p, points, scores, parameters, loss, gradient, mean, scale, threads));
+}
+
+void flow_train_cpu(const FlowParams &p, const float *points, const float *scores, const AdamStep *steps,
+                    const std::int32_t *mirror, float *parameters, float *moments, float *losses, int threads) {
+  check_memory(kernels().flow_train(p, points, scores, steps, mirror, parameters, moments, losses, threads));
 }
 
 } // namespace eqflow

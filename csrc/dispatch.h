@@ -18,5 +18,14 @@ void gray_scott_cpu(const GrayScottParams &p, const T *state, const GrayScottCoe
 void langevin_cpu(const LangevinParams &p, const LangevinFields &fields, int threads);
 void kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights,
                       const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads);
+void divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,
+                    float *divergence, float *strain, int threads);
+void divergence_gradient_cpu(const DivergenceParams &p, const float *points, const float *parameters,
+                             const float *velocity, const float *divergence, const float *strain, float *gradient,
+                             int threads);
+void flow_loss_cpu(const FlowParams &p, const float *points, const float *scores, const float *parameters, float *loss,
+                   float *gradient, float *mean, float *scale, int threads);
+void flow_train_cpu(const FlowParams &p, const float *points, const float *scores, const AdamStep *steps,
+                    const std::int32_t *mirror, float *parameters, float *moments, float *losses, int threads);
 
 } // namespace eqflow

@@ -51,6 +51,74 @@ struct KernelScoreParams {
   double scale;
 };
 
+// v(x) = W_o a(... a(W_1 h_0 + b_1) ...) + b_o, see eqflow/ops/mlp.py. The parameters of a network are one row of
+// `size` numbers: W_1 (row by row), b_1, W_2, b_2, ..., W_o, b_o. h_0 = [x, sin x, cos x, sin 2x, cos 2x, ...], each a
+// group of `dimension` numbers.
+struct MlpShape {
+  static constexpr std::int64_t most_layers = 4, most_width = 256, most_dimension = 16, most_inputs = 256;
+
+  std::int64_t dimension, frequencies;
+  std::int64_t layers; // hidden ones
+  std::int64_t hidden[most_layers];
+  bool output_bias;
+
+  constexpr std::int64_t inputs() const { return dimension * (1 + 2 * frequencies); }
+  // The layers 0 .. layers, of which the last one is W_o.
+  constexpr std::int64_t into(std::int64_t layer) const { return layer == 0 ? inputs() : hidden[layer - 1]; }
+  constexpr std::int64_t out(std::int64_t layer) const { return layer == layers ? dimension : hidden[layer]; }
+  constexpr bool has_bias(std::int64_t layer) const { return layer < layers || output_bias; }
+  constexpr std::int64_t offset(std::int64_t layer) const { // of the weights; the bias follows them
+    std::int64_t sum = 0;
+    for (std::int64_t l = 0; l < layer; ++l) sum += out(l) * (into(l) + 1);
+    return sum;
+  }
+  constexpr std::int64_t size() const { return offset(layers + 1) - (output_bias ? 0 : dimension); }
+};
+
+// In the order of the tuples in eqflow/ops/divergence.py and flow_loss.py.
+enum class Method : int { tangents, bilinear, probes };
+enum class Law : int { gaussian, rademacher };
+enum class Objective : int { exact, expected, sampled, product };
+enum class Norm : int { scalar, per_coordinate, none };
+
+struct DivergenceParams {
+  MlpShape network;
+  std::int64_t models, rows;
+  bool shared_points; // points [rows, dimension] for all models, else [models, rows, dimension]
+  Method method;
+  Law law; // of the probes, and of the strain: without the squares of the diagonal for rademacher
+  std::int64_t probes;
+  std::uint64_t seed, step, first_model; // of the probes: those of draw_probes
+};
+
+// The loss of flow_loss, and of every step of flow_train.
+struct FlowParams {
+  MlpShape network;
+  std::int64_t models, rows; // rows of a batch
+  bool shared_points;        // points and scores [rows, dimension], else [models, rows, dimension]; flow_loss only
+  Objective objective;
+  Norm norm;
+  Method method; // tangents or bilinear: of the objectives exact and expected
+  Law law;
+  std::int64_t probes;
+  std::uint64_t seed, step, first_model; // of the probes and of the minibatch; step: that of the first step
+  std::int64_t pool, steps;              // flow_train only: rows of points and scores, which all models share
+  double weight_decay;                   // flow_train only
+};
+
+struct NetworkStreams { // of the random numbers, as in eqflow/ops/philox.py
+  static constexpr std::uint32_t probes = 3, minibatch = 5;
+};
+
+struct FlowConstants {
+  static constexpr double epsilon = 1e-5, beta1 = 0.9, beta2 = 0.999, adam_epsilon = 1e-8;
+};
+
+// Two numbers a step: rate / (1 - beta1^t) and 1 - beta2^t, with t = step + 1.
+struct AdamStep {
+  double rate, correction;
+};
+
 // CPU: one namespace per instruction set; false means out of memory.
 #define EQFLOW_DECLARE_CPU(isa)                                                                                        \
   namespace isa {                                                                                                      \
@@ -62,11 +130,31 @@ struct KernelScoreParams {
   bool langevin_cpu(const LangevinParams &p, const LangevinFields &fields, int threads);                               \
   bool kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights, \
                         const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads);     \
+  bool divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,        \
+                      float *divergence, float *strain, int threads);                                                  \
+  bool divergence_gradient_cpu(const DivergenceParams &p, const float *points, const float *parameters,                \
+                               const float *velocity, const float *divergence, const float *strain, float *gradient,   \
+                               int threads);                                                                           \
+  bool flow_loss_cpu(const FlowParams &p, const float *points, const float *scores, const float *parameters,           \
+                     float *loss, float *gradient, float *mean, float *scale, int threads);                            \
+  bool flow_train_cpu(const FlowParams &p, const float *points, const float *scores, const AdamStep *steps,            \
+                      const std::int32_t *mirror, float *parameters, float *moments, float *losses, int threads);      \
   }
 EQFLOW_DECLARE_CPU(baseline)
 EQFLOW_DECLARE_CPU(avx2)
 EQFLOW_DECLARE_CPU(avx512)
 #undef EQFLOW_DECLARE_CPU
+
+// What the four functions of a network read and write, on the CPU and in CUDA:
+//   points      [rows, dimension] or [models, rows, dimension]; flow_train [pool, dimension]. scores the same
+//   parameters  [models, size]; flow_train updates them and the moments [2, models, size] in place
+//   divergence: velocity [models, rows, dimension], divergence and strain [models, rows]; strain may be null
+//   divergence_gradient: takes the derivatives of a loss with respect to these three, the last may be null; writes
+//               gradient [models, size]
+//   flow_loss:  loss [models], gradient [models, size], mean and scale [models, dimension]
+//   flow_train: steps [steps], losses [models, steps]; mirror [size] or null: partner + 1 of each parameter, negative
+//               where the partner's derivative counts with the other sign. With weight decay added, the derivatives g
+//               become (g[j] + sign g[partner]) / 2
 
 // CUDA: launches on a queue, never allocates, never waits.
 struct CudaQueue {
@@ -87,5 +175,21 @@ void gray_scott_cuda(const GrayScottParams &p, const float *state, const GraySco
 void langevin_cuda(const LangevinParams &p, const LangevinFields &fields, CudaQueue queue);
 void kernel_score_cuda(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights,
                        const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, CudaQueue queue);
+
+// Each needs a workspace of so many floats, aligned to 16 bytes.
+std::int64_t divergence_cuda_workspace(const DivergenceParams &p);
+std::int64_t divergence_gradient_cuda_workspace(const DivergenceParams &p);
+std::int64_t flow_loss_cuda_workspace(const FlowParams &p);
+std::int64_t flow_train_cuda_workspace(const FlowParams &p);
+void divergence_cuda(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,
+                     float *divergence, float *strain, float *workspace, CudaQueue queue);
+void divergence_gradient_cuda(const DivergenceParams &p, const float *points, const float *parameters,
+                              const float *velocity, const float *divergence, const float *strain, float *gradient,
+                              float *workspace, CudaQueue queue);
+void flow_loss_cuda(const FlowParams &p, const float *points, const float *scores, const float *parameters, float *loss,
+                    float *gradient, float *mean, float *scale, float *workspace, CudaQueue queue);
+void flow_train_cuda(const FlowParams &p, const float *points, const float *scores, const AdamStep *steps,
+                     const std::int32_t *mirror, float *parameters, float *moments, float *losses, float *workspace,
+                     CudaQueue queue);
 
 } // namespace eqflow

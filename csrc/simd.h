@@ -24,6 +24,35 @@ template <class Number> struct One {
   EQFLOW_INLINE V from_previous(V a) { return a; }
   EQFLOW_INLINE Mask mask(std::uint32_t bits) { return bits & 1; }
   EQFLOW_INLINE V select(Mask m, V yes, V no) { return m ? yes : no; }
+  EQFLOW_INLINE V larger(V a, V b) { return a > b ? a : b; } // b if either is NaN
+  EQFLOW_INLINE V times_power(V value, V n) {                // value 2^n, n in the low bits
+    std::uint32_t bits, shift;
+    __builtin_memcpy(&bits, &value, 4);
+    __builtin_memcpy(&shift, &n, 4);
+    bits += shift << 23;
+    __builtin_memcpy(&value, &bits, 4);
+    return value;
+  }
+};
+
+// Four numbers on a machine that is not known to have a fused multiply-add: the product is rounded before the sum.
+struct Float4 {
+  using T = float;
+  using V = float __attribute__((vector_size(16)));
+  using Bits = std::uint32_t __attribute__((vector_size(16)));
+  static constexpr int lanes = 4;
+  EQFLOW_INLINE V load(const T *p) { return *reinterpret_cast<const V *>(p); }
+  EQFLOW_INLINE void store(T *p, V a) { *reinterpret_cast<V *>(p) = a; }
+  EQFLOW_INLINE V set(T a) { return V{a, a, a, a}; }
+  EQFLOW_INLINE V fused(V a, V b, V c) { return a * b + c; }
+  EQFLOW_INLINE V larger(V a, V b) { return a > b ? a : b; }
+  EQFLOW_INLINE V times_power(V value, V n) {
+    return reinterpret_cast<V>(reinterpret_cast<Bits>(value) + (reinterpret_cast<Bits>(n) << 23));
+  }
+  EQFLOW_INLINE V sums(V a, V b, V c, V d) { // of the lanes of each
+    return V{a[0] + a[1], b[0] + b[1], c[0] + c[1], d[0] + d[1]} +
+           V{a[2] + a[3], b[2] + b[3], c[2] + c[3], d[2] + d[3]};
+  }
 };
 
 #ifdef __AVX2__
@@ -45,6 +74,17 @@ struct Float8 {
     return _mm256_castsi256_ps(_mm256_cmpeq_epi32(both, lane_bits));
   }
   EQFLOW_INLINE V select(Mask m, V yes, V no) { return _mm256_blendv_ps(no, yes, m); }
+  EQFLOW_INLINE V larger(V a, V b) { return _mm256_max_ps(a, b); }
+  EQFLOW_INLINE V times_power(V value, V n) {
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(value), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
+  }
+  EQFLOW_INLINE Float4::V sums(V a, V b, V c, V d) {
+    const V ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    const V cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    const V all = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xEE));
+    return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+  }
 };
 
 struct Double4 {
@@ -89,6 +129,15 @@ struct Float16 {
   }
   EQFLOW_INLINE Mask mask(std::uint32_t bits) { return static_cast<Mask>(bits); }
   EQFLOW_INLINE V select(Mask m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }
+  EQFLOW_INLINE V larger(V a, V b) { return _mm512_max_ps(a, b); }
+  EQFLOW_INLINE V times_power(V value, V n) {
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
+  }
+  EQFLOW_INLINE __m256 halved(V a) { // the upper half added to the lower one
+    return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+  }
+  EQFLOW_INLINE Float4::V sums(V a, V b, V c, V d) { return Float8::sums(halved(a), halved(b), halved(c), halved(d)); }
 };
 
 struct Double8 {
@@ -113,6 +162,21 @@ struct Double8 {
   EQFLOW_INLINE V select(Mask m, V yes, V no) { return _mm512_mask_blend_pd(m, no, yes); }
 };
 #endif
+
+// 2^x, 1 unit in the last place, for x up to 127; at -127 and below it is 0 (or at most 2^-126 close by).
+template <class Lanes> EQFLOW_INLINE typename Lanes::V power_of_two(typename Lanes::V x) {
+  using V = typename Lanes::V;
+  const V magic = Lanes::set(12582912.0f); // 1.5 2^23: adding it rounds to a whole number, left in the low bits
+  x = Lanes::larger(Lanes::set(-127.0f), x);
+  const V n = x + magic, r = x - (n - magic);
+  V p = Lanes::set(1.53533620e-4f);
+  p = Lanes::fused(p, r, Lanes::set(1.33988750e-3f));
+  p = Lanes::fused(p, r, Lanes::set(9.61843692e-3f));
+  p = Lanes::fused(p, r, Lanes::set(5.55033237e-2f));
+  p = Lanes::fused(p, r, Lanes::set(2.40226477e-1f));
+  p = Lanes::fused(p, r, Lanes::set(6.93147182e-1f));
+  return Lanes::times_power(Lanes::fused(p, r, Lanes::set(1.0f)), n);
+}
 
 // Subnormals read and write as zero while this lives: without it a dying pattern runs five times slower.
 class FlushSubnormals {

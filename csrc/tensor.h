@@ -13,6 +13,7 @@ namespace eqflow {
 
 template <class T> constexpr std::uint8_t type_code = dlpack::floating;
 template <> inline constexpr std::uint8_t type_code<std::int64_t> = dlpack::integer;
+template <> inline constexpr std::uint8_t type_code<std::int32_t> = dlpack::integer;
 template <> inline constexpr std::uint8_t type_code<std::uint16_t> = dlpack::bfloat; // as its bits
 
 class Tensor {

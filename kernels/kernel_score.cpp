@@ -23,52 +23,16 @@ constexpr float highest = 64;  // an exponent this far above its base calls for 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 #if defined(__AVX512F__)
-struct Lanes : Float16 {
-  EQFLOW_INLINE V larger(V a, V b) { return _mm512_max_ps(a, b); } // b if either is NaN
-  EQFLOW_INLINE V times_power(V value, V n) {                      // value 2^n, n in the low bits
-    return _mm512_castsi512_ps(
-        _mm512_add_epi32(_mm512_castps_si512(value), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
-  }
-};
+using Lanes = Float16;
 #elif defined(__AVX2__)
-struct Lanes : Float8 {
-  EQFLOW_INLINE V larger(V a, V b) { return _mm256_max_ps(a, b); }
-  EQFLOW_INLINE V times_power(V value, V n) {
-    return _mm256_castsi256_ps(
-        _mm256_add_epi32(_mm256_castps_si256(value), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
-  }
-};
+using Lanes = Float8;
 #else
-struct Lanes : One<float> {
-  EQFLOW_INLINE V larger(V a, V b) { return a > b ? a : b; }
-  EQFLOW_INLINE V times_power(V value, V n) {
-    std::uint32_t bits, shift;
-    std::memcpy(&bits, &value, 4);
-    std::memcpy(&shift, &n, 4);
-    bits += shift << 23;
-    std::memcpy(&value, &bits, 4);
-    return value;
-  }
-};
+using Lanes = One<float>;
 #endif
 
 using V = Lanes::V;
 constexpr int vectors = Lanes::lanes == 1 ? 4 : 2; // of a group
 constexpr int queries = vectors * Lanes::lanes;    // of a group
-
-// 2^x, 1 unit in the last place, for x up to 127; at -127 and below it is 0 (or at most 2^-126 close by).
-EQFLOW_INLINE V power_of_two(V x) {
-  const V magic = Lanes::set(12582912.0f); // 1.5 2^23: adding it rounds to a whole number, left in the low bits
-  x = Lanes::larger(Lanes::set(-127.0f), x);
-  const V n = x + magic, r = x - (n - magic);
-  V p = Lanes::set(1.53533620e-4f);
-  p = Lanes::fused(p, r, Lanes::set(1.33988750e-3f));
-  p = Lanes::fused(p, r, Lanes::set(9.61843692e-3f));
-  p = Lanes::fused(p, r, Lanes::set(5.55033237e-2f));
-  p = Lanes::fused(p, r, Lanes::set(2.40226477e-1f));
-  p = Lanes::fused(p, r, Lanes::set(6.93147182e-1f));
-  return Lanes::times_power(Lanes::fused(p, r, Lanes::set(1.0f)), n);
-}
 
 struct Group {
   int64_t first, count;    // its queries
@@ -152,7 +116,7 @@ void gather(Group &g, const KernelScoreParams &p, const float *column, double *s
       float *at = g.exponents + j * queries + q * Lanes::lanes;
       V weight = Lanes::load(at);
       if (first) {
-        weight = power_of_two(weight - base[q]);
+        weight = power_of_two<Lanes>(weight - base[q]);
         total[q] = total[q] + weight;
         if (p.columns > columns) Lanes::store(at, weight);
       }

@@ -320,12 +320,16 @@ using cudaError_t = int;
 using cudaStream_t = void *;
 constexpr cudaError_t cudaSuccess = 0;
 constexpr int cudaFuncAttributeMaxDynamicSharedMemorySize = 8;
+constexpr int cudaDevAttrMaxSharedMemoryPerBlockOptin = 97;
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char *cudaGetErrorName(cudaError_t) { return "cudaErrorEmulated"; }
 inline const char *cudaGetErrorString(cudaError_t) { return "no error"; }
 inline cudaError_t cudaGetDeviceCount(int *count) { return *count = 1, cudaSuccess; }
 inline cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int *value, int, int) { // of the shared memory
+  return *value = static_cast<int>(eqflow::emulation::most_shared_bytes), cudaSuccess;
+}
 template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel, int, int) { return cudaSuccess; }
 
 #define EQFLOW_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                  \

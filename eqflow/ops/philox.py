@@ -17,6 +17,7 @@ STREAMS = {
     "minibatch": 5,
     "scatter": 6,
     "weights": 7,
+    "nulls": 8,
 }
 
 
@@ -62,7 +63,7 @@ def words(
     group = torch.arange((sites + 3) // 4, device=samples.device)
     low, high = torch.tensor([step & _MASK, stream << 24 | step >> 32], device=samples.device)
     four = philox((group[None, :], samples[:, None], low, high), seed)
-    return torch.stack(four, -1).reshape(len(samples), -1)[:, :sites]
+    return torch.stack(four, -1).flatten(1)[:, :sites]
 
 
 def unit_interval(

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import triton
 import triton.backends.nvidia
-from eqflow.kernels import gray_scott, langevin, normal
+from eqflow.kernels import divergence, gray_scott, langevin, normal
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -50,6 +50,23 @@ for size, channels, whole in ((1, 2, True), (1, 2, False), (1, 16, True), (3, 4,
         | {"WHOLE": whole, "ROWS": 1, "COLUMNS": 1024},
         ("height", "width") if whole else (),
     )
+for random in (False, True):
+    absent = {} if random else {"drawn": None}
+    between = {"SPARED": True, "BLOCK": divergence._BLOCK} | absent | ({"strain": None} if random else {})
+    seeds = {"of_strain" if name == "strain" else name: value for name, value in between.items()}
+    along = ", along probes" * random
+    CASES |= {
+        f"divergence, encode{along}": Case(divergence.encode_kernel, {"BLOCK": divergence._BLOCK} | absent),
+        f"divergence, read{along}": Case(divergence.read_kernel, between),
+        f"divergence, seed{along}": Case(divergence.seed_kernel, seeds),
+        f"divergence, draw {'gaussian' if random else 'rademacher'}": Case(
+            divergence.draw_kernel, {"GAUSSIAN": random, "BLOCK": divergence._BLOCK}
+        ),
+    }
+CASES |= {
+    "divergence, activate": Case(divergence.activate_kernel, {"BLOCK": divergence._BLOCK}),
+    "divergence, deactivate": Case(divergence.deactivate_kernel, {"BLOCK": divergence._BLOCK}),
+}
 
 
 def source(case: Case) -> ASTSource:
@@ -105,7 +122,7 @@ def amd_needs(asm: dict) -> dict[str, int]:
 def main(targets: list[str]) -> None:
     kernels = {
         function
-        for module in (gray_scott, langevin, normal)
+        for module in (divergence, gray_scott, langevin, normal)
         for function in vars(module).values()
         if isinstance(function, triton.JITFunction) and "tl.store" in function.src
     }

@@ -18,9 +18,20 @@ class Kernel(NamedTuple):
 
     def hot_loop(self) -> list[str]:
         """The opcodes between the backward branch around the most fused multiply-adds and its target."""
-        loops = [(to, at) for at, op, to in self.code if op == "BRA" and to is not None and to < at]
-        bodies = [[op for at, op, _ in self.code if begin <= at <= end] for begin, end in loops]
+        bodies = [self._body(*loop) for loop in self._loops()]
         return max(bodies, key=lambda body: (body.count("FFMA"), -len(body)), default=[])
+
+    def inner_loops(self) -> list[list[str]]:
+        """The opcodes of every loop that has no other loop within it, in the order of the code."""
+        loops = self._loops()
+        inner = [a for a in loops if not any(a[0] <= b[0] and b[1] <= a[1] and a != b for b in loops)]
+        return [self._body(*loop) for loop in sorted(inner)]
+
+    def _loops(self) -> set[tuple[int, int]]:
+        return {(to, at) for at, op, to in self.code if op == "BRA" and to is not None and to < at}
+
+    def _body(self, begin: int, end: int) -> list[str]:
+        return [op for at, op, _ in self.code if begin <= at <= end]
 
 
 def disassembler() -> tuple[str, dict] | None:

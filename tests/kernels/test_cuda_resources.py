@@ -1,4 +1,4 @@
-"""The machine code of the Gray-Scott and normal kernels: registers, spills, instructions."""
+"""The machine code of the Gray-Scott, normal and network kernels: registers, spills, instructions."""
 
 import shutil
 import sys
@@ -55,3 +55,38 @@ def test_the_fast_path_takes_few_instructions(cubins, architecture):
     assert loop.count("FFMA") == 5 * CELLS_OF_A_THREAD
     assert loop.count("BAR") == 1
     assert len(loop) <= 14 * CELLS_OF_A_THREAD
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """{architecture: cubin} of kernels/divergence.cu"""
+    folder = tmp_path_factory.mktemp("networks")
+    return {a: machine_code.compile_cuda(KERNELS / "divergence.cu", a, folder) for a in ARCHITECTURES}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_network_kernels_use_no_local_memory(networks, architecture):
+    rows = machine_code.resources(networks[architecture])
+    print({name[-90:]: row["REG"] for name, row in rows.items()})
+    assert len(rows) == 4 * 3 + 1  # four operators in three places, and the sum of the parts
+    assert all(row["STACK"] == 0 and row["REG"] <= 240 for row in rows.values()), rows
+    for kernel in machine_code.kernels(networks[architecture]):
+        assert not {"LDL", "STL"} & {opcode for _, opcode, _ in kernel.code}, kernel.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_trainer_spends_its_time_on_products(networks, architecture):
+    """W h and W^T z take 128 products an iteration, the gradient 64: these loops, and what 100 models need of them."""
+    found = machine_code.kernels(networks[architecture])
+    (trainer,) = (kernel for kernel in found if "flow_train" in kernel.name and "PlaceE0" in kernel.name)
+    loops = [loop for loop in trainer.inner_loops() if loop.count("FFMA") >= 64 and "MUFU" not in loop]
+    *products, gradient = sorted(loops, key=lambda loop: (-loop.count("FFMA"), -len(loop)))
+    assert [loop.count("FFMA") for loop in (*products, gradient)] == [128, 128, 128, 64]  # W^T z: also of the output
+    forward, back = len(products[0]), len(products[-1])
+    assert forward <= 160 and len(gradient) <= 96
+    # The released net, 27 -> 64 -> 64 -> 3 with 2048 rows: tiles of 32 rows and 128 columns, two warps a scheduler.
+    issued = 2 * 16 * (forward + back) + 2 * 32 * len(gradient)
+    print(f"sm_{architecture}: {4 * issued} instructions a sample in the 64 x 64 layer, at least "
+          f"{12_800 * 64 * issued / 1.75e9:.1f} s of an H200 for 132 models of 12,800 steps")  # fmt: skip

@@ -18,6 +18,7 @@ REGISTERS = {
     "langevin, 1x1": 144,  # 34 / 125
     "langevin, 3x3": 128,  # 40, on gfx942 118
     "langevin, 5x5": 80,  # 40, on gfx942 60
+    "divergence": 88,  # 32 to 68
 }
 
 
