@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "cli": ("systems", "ops", "data", "score", "dynamics", "fokker_planck", "metrics"),
     "data": SCIENCE,
     "score": SCIENCE,
-    "dynamics": (*SCIENCE, "score"),
+    "dynamics": (*SCIENCE, "score", "metrics"),
     "fokker_planck": (*SCIENCE, "score"),
     "metrics": SCIENCE,
     "systems": ("ops",),

@@ -1,0 +1,34 @@
+"""How alike, how close, how chaotic, how well kept: numbers for flows, scores and sets of points, with their errors."""
+
+from eqflow.metrics.lyapunov import Lyapunov, lyapunov_spectrum
+from eqflow.metrics.mmd import MMD, MMDTest, mmd, mmd_test
+from eqflow.metrics.nulls import DirectionNull, ShuffleNull, permutation_null, random_skew_fields
+from eqflow.metrics.residual import Residual, Stein, residual, stein
+from eqflow.metrics.similarity import MeanSimilarity, align, cosines, mean_similarity, similarity
+from eqflow.metrics.symmetry import SignSymmetries, sign_symmetries
+from eqflow.metrics.two_trajectories import largest_exponent
+
+__all__ = [
+    "MMD",
+    "DirectionNull",
+    "Lyapunov",
+    "MMDTest",
+    "MeanSimilarity",
+    "Residual",
+    "ShuffleNull",
+    "SignSymmetries",
+    "Stein",
+    "align",
+    "cosines",
+    "largest_exponent",
+    "lyapunov_spectrum",
+    "mean_similarity",
+    "mmd",
+    "mmd_test",
+    "permutation_null",
+    "random_skew_fields",
+    "residual",
+    "sign_symmetries",
+    "similarity",
+    "stein",
+]
