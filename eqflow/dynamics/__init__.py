@@ -1,22 +1,46 @@
-"""Dynamics that keep a distribution: skew-symmetric kernels turn a score into a flow, and rollouts follow it."""
+"""Dynamics that keep a distribution: flows made from a score, solved for or learned, and rollouts that follow them."""
 
 from eqflow.dynamics import observers, skew
 from eqflow.dynamics.checkpoint import ResumeError
+from eqflow.dynamics.closed_form import PolynomialSums, closed_form
+from eqflow.dynamics.diagnosis import Diagnosis, diagnose
+from eqflow.dynamics.field import Field, NoisyFlow
+from eqflow.dynamics.flip import Flip, choose_flip
+from eqflow.dynamics.flow_settings import FlowSettings
 from eqflow.dynamics.flows import Drift, SkewFlow
 from eqflow.dynamics.ground_truth import GroundTruth
 from eqflow.dynamics.guard import Diverged, DivergenceGuard
+from eqflow.dynamics.invariant import InvariantFlow
+from eqflow.dynamics.learned import LearnedFlow
 from eqflow.dynamics.limits import StepWarning
+from eqflow.dynamics.modes import Modes
+from eqflow.dynamics.polynomials import PolynomialField
 from eqflow.dynamics.rollout import Result, rollout
+from eqflow.dynamics.training import fit_flow
 
 __all__ = [
+    "Diagnosis",
     "Diverged",
     "DivergenceGuard",
     "Drift",
+    "Field",
+    "Flip",
+    "FlowSettings",
     "GroundTruth",
+    "InvariantFlow",
+    "LearnedFlow",
+    "Modes",
+    "NoisyFlow",
+    "PolynomialField",
+    "PolynomialSums",
     "Result",
     "ResumeError",
     "SkewFlow",
     "StepWarning",
+    "choose_flip",
+    "closed_form",
+    "diagnose",
+    "fit_flow",
     "observers",
     "rollout",
     "skew",

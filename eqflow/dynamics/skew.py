@@ -98,6 +98,31 @@ def random(channels: int, radius: int, seed: int, norm: float = 1.0) -> Tensor:
     return kernel * (norm / kernel.norm())
 
 
+def nearest(
+    velocities: Tensor,  # [points, channels]
+    scores: Tensor,  # [points, channels]
+) -> Tensor:
+    """The 1x1 kernel whose flow K * s is nearest to given velocities in the mean square, in float64.
+
+    S C + C S = B - B^T with C = E[s s^T] and B = E[v s^T], solved among the eigenvectors of C.
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> nearest(convolve(rotation(3.0), scores), scores)[:, :, 0, 0]
+        tensor([[ 0., -3.],
+                [ 3.,  0.]], dtype=torch.float64)
+    """
+    if velocities.ndim != 2 or velocities.shape != scores.shape:
+        raise ValueError(
+            f"expected velocities and scores [points, channels], got {list(velocities.shape)} and {list(scores.shape)}"
+        )
+    velocities, scores = velocities.double(), scores.double()
+    weights, basis = torch.linalg.eigh(scores.T @ scores)
+    product = basis.T @ velocities.T @ scores @ basis
+    turned = (product - product.T) / (weights[:, None] + weights)
+    return project((basis @ turned @ basis.T)[..., None, None])
+
+
 def isotropic(
     channels: int,
     numbers: Sequence[Sequence[float]] | Tensor,  # [channels (channels - 1) / 2, 3]: centre, edge, corner

@@ -128,3 +128,17 @@ def test_isotropic_centre_is_a_rotation():
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_nearest_flow_is_the_least_squares_one():
+    scores = torch.randn(200, 4, dtype=torch.float64, generator=generator()) * torch.arange(1, 5)
+    velocities = torch.randn(200, 4, dtype=torch.float64, generator=generator(1)) + 0.3 * scores.flip(1)
+    kernel = skew.nearest(velocities, scores)
+    assert skew.violation(kernel) == 0 and kernel.shape == (4, 4, 1, 1)
+    away = skew.convolve(kernel, scores) - velocities
+    for seed in range(6):
+        assert abs((away * skew.convolve(skew.random(4, 0, seed).double(), scores)).mean()) < 1e-12
+    made = skew.random(4, 0, seed=3).double()
+    torch.testing.assert_close(skew.nearest(skew.convolve(made, scores), scores), made, rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match=r"velocities and scores \[points, channels\], got \[200, 4\] and \[200, 3\]"):
+        skew.nearest(velocities, scores[:, :3])
