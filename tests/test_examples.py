@@ -22,11 +22,12 @@ def test_docstrings(name):
 
 def test_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile("\n".join(code), "README.md", "exec"), names)
     assert names["film"].shape == (16, 100, 2, 128, 128)
     assert len(names["data"]) == 64
+    assert names["path"].isfinite().all()
 
 
 def test_the_map_of_the_readme_names_every_room():

@@ -8,6 +8,7 @@ import typer
 
 from eqflow.cli._shell import USAGE, Commands, version
 from eqflow.cli.backends import backends
+from eqflow.cli.fit import fit
 from eqflow.cli.generate import generate
 from eqflow.cli.info import info
 from eqflow.cli.presets import presets
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (generate, rollout, info, show, presets, backends):
+for _command in (generate, fit, rollout, info, show, presets, backends):
     app.command()(_command)
 
 
@@ -31,12 +32,14 @@ def _eqflow(
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Pattern-forming ensembles at hardware speed.
+    """Which dynamics keep a distribution? Ensembles, scores and equilibrium flows at hardware speed.
 
     \b
     eqflow generate wave --samples 1024 --out wave    make a dataset
     eqflow show wave                                  look at it
     eqflow info wave                                  is it whole?
+    eqflow fit lorenz                                 from points to the flow that keeps them
+    eqflow rollout lorenz-flow --out path             follow it
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy
 
-from eqflow.cli import _films, _pictures
+from eqflow.cli import _films, _pictures, _portraits
 from eqflow.cli._words import count
 from eqflow.cli.show import GIF_WIDTH, TILES
 
-_TRAJECTORIES, _SEGMENTS, _BINS = 4, 80, 160
+_TRAJECTORIES, _SEGMENTS, _LONG, _BINS = 4, 80, 600, 160
 
 
 def draw(out: Path, frames: Path, source: Any, every: int, dt: float) -> None:
@@ -21,7 +21,7 @@ def draw(out: Path, frames: Path, source: Any, every: int, dt: float) -> None:
     states = read_frames(frames).numpy()  # [samples, frames, ...]
     film = out.suffix.lower() in _films.FILMS
     if states.ndim == 3 and not film:
-        _points(out, states, source, every * dt)
+        (_portrait if source.names and states.shape[2] > 2 else _points)(out, states, source, every * dt)
         return
     if states.ndim == 3:
         fields, limits = _densities(states), None
@@ -85,23 +85,31 @@ def _points(out: Path, states: numpy.ndarray, source: Any, step: float) -> None:
         axes.plot(*every.T, ".", color="0.78", markersize=3, markeredgewidth=0, rasterized=True)
     else:
         axes.hexbin(*every.T, gridsize=70, cmap="Greys", bins="log", mincnt=1, linewidths=0, alpha=0.55)
-    colours = ("#d1495b", "#00798c", "#e08e0b", "#66418c")
-    for path, colour in zip(plane[:_TRAJECTORIES, -_SEGMENTS - 1 :], colours, strict=False):
+    for path, colour in zip(plane[:_TRAJECTORIES, -_SEGMENTS - 1 :], _portraits.COLOURS, strict=False):
         axes.plot(*path.T, "-", color=colour, linewidth=1.4, alpha=0.9)
         axes.plot(*path[0], "o", color="white", markeredgecolor=colour, markersize=6)
         axes.plot(*path[-1], "o", color=colour, markersize=6)
     if states.shape[2] > 1:
         axes.set_aspect("equal", adjustable="datalim")
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1], rotation=0)
-    samples, frames = states.shape[:2]
-    axes.set_title(
-        f"{source.name}: {count(samples)} samples, {count(frames)} frames over time {step * (frames - 1):g}\n"
-        f"the end of {min(_TRAJECTORIES, samples)} trajectories, {count(min(_SEGMENTS, frames - 1))} frames from open "
-        "to filled circle",
-        fontsize=10,
-        loc="left",
-    )
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(_words(states, source, step, _SEGMENTS), fontsize=10, loc="left")
+    _portraits.label(axes, *(source.names[:2] if source.names and states.shape[2] > 1 else labels))
     with _films._whole(out) as part:
         figure.savefig(part, dpi=150)
+
+
+def _portrait(out: Path, states: numpy.ndarray, source: Any, step: float) -> None:
+    """Named coordinates, three or more: all the planes, and longer paths."""
+    sheet = _portraits.figure(states.shape[2])
+    sheet.suptitle(_words(states, source, step, _LONG), fontsize=10, x=0.01, ha="left")
+    _portraits.draw(sheet, source.names, states.reshape(-1, states.shape[2]), states[:_TRAJECTORIES, -_LONG - 1 :])
+    with _films._whole(out) as part:
+        sheet.savefig(part, dpi=140)
+
+
+def _words(states: numpy.ndarray, source: Any, step: float, segments: int) -> str:
+    samples, frames = states.shape[:2]
+    return (
+        f"{source.name}: {count(samples)} samples, {count(frames)} frames over time {step * (frames - 1):g}\n"
+        f"the end of {min(_TRAJECTORIES, samples)} trajectories, {count(min(segments, frames - 1))} frames from open "
+        "to filled circle"
+    )

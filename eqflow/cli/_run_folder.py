@@ -1,8 +1,13 @@
-"""The folder of a rollout: what it was begun with, and the files of each rank.
+"""The folders that commands write to: what each was begun with, and which files are its own.
 
-rollout.json                       the options: the same command goes on, another is refused
-data/train/<name>_<rank>.hdf5      the frames
-.rollout/<rank>.pt                 the checkpoint
+A rollout   rollout.json                       the options: the same command goes on, another is refused
+            data/train/<name>_<rank>.hdf5      the frames
+            .rollout/<rank>.pt                 the checkpoint
+A fit       fit.json                           the options, likewise
+            flow.safetensors                   everything that is needed to use the flow
+            report.json                        what was found, and with what
+            flow.png                           the picture
+            .fit/<stage>.pt                    checkpoints, until all is done
 """
 
 from __future__ import annotations
@@ -11,19 +16,31 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from eqflow.cli._shell import Problem, in_options
 from eqflow.cli._words import bytes_
 
 
-class RunFolder:
-    """The paths of one rank."""
+class Claimed:
+    """A folder that belongs to one command and its options."""
 
-    def __init__(self, path: Path, name: str, rank: int):
-        self.path, self.options = path, path / "rollout.json"
-        self.frames = path / "data" / "train" / f"{name}_{rank:05d}.hdf5"
-        self.checkpoint = path / ".rollout" / f"{rank:05d}.pt"
+    kind: ClassVar[str]
+    own: ClassVar[tuple[str, ...]]  # patterns of the files that it writes, besides its options
+    advice: ClassVar[str]  # where the disk is too small
+
+    def __init__(self, path: Path):
+        self.path, self.options = path, path / f"{self.kind}.json"
+
+    def begun(self) -> dict[str, Any] | None:
+        """The options of what was begun here, or None."""
+        from eqflow.data import DatasetError
+        from eqflow.data.folder import read_json
+
+        try:
+            return read_json(self.options)
+        except DatasetError as error:
+            raise Problem(in_options(error)) from None
 
     def claim(self, options: dict[str, Any], needed: int, overwrite: bool) -> None:
         """Make the folder, or find it begun with the same options.
@@ -31,43 +48,75 @@ class RunFolder:
         Raises:
             Problem: it holds something else, or the disk is too small.
         """
-        from eqflow.data import DatasetError
-        from eqflow.data.folder import read_json
         from eqflow.dynamics.fingerprint import difference
 
-        try:
-            found = read_json(self.options)
-        except DatasetError as error:
-            raise Problem(in_options(error)) from None
+        found = self.begun()
         strangers = [entry.name for entry in self.path.iterdir()] if found is None and self.path.is_dir() else []
-        if set(strangers) - {".rollout"}:
-            raise Problem(f"expected {self.path} to be new or to hold a rollout, found {min(strangers)}: choose --out")
+        if set(strangers) - {f".{self.kind}"}:
+            raise Problem(
+                f"expected {self.path} to be new or to hold a {self.kind}, found {min(strangers)}: choose --out"
+            )
         different = found is not None and difference(found, options)
         if different and not overwrite:
             raise Problem(
-                f"expected {self.path} to be new or to hold the same rollout, but {different}: choose another --out, "
-                "or replace it with --overwrite"
+                f"expected {self.path} to be new or to hold the same {self.kind}, but {different}: choose another "
+                "--out, or replace it with --overwrite"
             )
         if different:
             self._remove()
         if found is None or different:
             free = shutil.disk_usage(next(p for p in (self.path, *self.path.absolute().parents) if p.exists())).free
             if needed > free:
-                raise Problem(
-                    f"expected {bytes_(needed)} of free disk for the frames, found {bytes_(free)}: take fewer --batch, "
-                    "a larger --every, or another --out"
-                )
-            self._write(options)
+                raise Problem(f"expected {bytes_(needed)} of free disk, found {bytes_(free)}: {self.advice}")
+            write_json(self.options, options)
 
     def _remove(self) -> None:
-        """Delete what a rollout wrote and nothing else, what says that it is one last."""
-        for pattern in ("data/train/*.hdf5", "data/train/.*.hdf5.part", ".rollout/*.pt"):
+        """Delete what the command wrote and nothing else, what says whose it is last."""
+        for pattern in self.own:
             for file in self.path.glob(pattern):
                 file.unlink(missing_ok=True)
         self.options.unlink(missing_ok=True)
 
-    def _write(self, options: dict[str, Any]) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        part = self.options.with_name(f".rollout.json.{os.getpid()}.tmp")
-        part.write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, self.options)
+
+class RunFolder(Claimed):
+    """The paths of one rank of a rollout."""
+
+    kind = "rollout"
+    own = ("data/train/*.hdf5", "data/train/.*.hdf5.part", ".rollout/*.pt")
+    advice = "take fewer --batch, a larger --every, or another --out"
+
+    def __init__(self, path: Path, name: str, rank: int):
+        super().__init__(path)
+        self.frames = path / "data" / "train" / f"{name}_{rank:05d}.hdf5"
+        self.checkpoint = path / ".rollout" / f"{rank:05d}.pt"
+
+
+class FitFolder(Claimed):
+    """The paths of a fit."""
+
+    kind = "fit"
+    own = ("report.json", "flow.safetensors", "flow.png", ".fit/*.pt")
+    advice = "take a smaller --pool, or another --out"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self.tensors, self.report, self.picture = path / "flow.safetensors", path / "report.json", path / "flow.png"
+        self.stages = path / ".fit"
+
+    def finish(self) -> None:
+        """Delete the checkpoints: the report is there, so nothing will go on from them."""
+        for file in self.stages.glob("*"):
+            file.unlink(missing_ok=True)
+        if self.stages.is_dir():
+            self.stages.rmdir()
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Give a file this content, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable
@@ -83,7 +84,7 @@ def in_options(error: BaseException) -> str:
     message = one_line(error)
     for argument, option in _ARGUMENTS.items():
         message = message.replace(argument, option)
-    return message
+    return re.sub(r"\b(columns|dataset|repeats)=", r"--\1 ", message)
 
 
 def complain(message: str) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eqflow.cli import _words
-from eqflow.cli._shell import Problem, one_line, usage
+from eqflow.cli._shell import Problem, in_options, one_line, usage
 
-KINDS = "gaussian, mixture, points FILE or gray-scott:PRESET"
+KINDS = "gaussian, mixture, points FILE, gray-scott:PRESET or RUN, the folder of a fit"
 
 
 class Source(NamedTuple):
@@ -18,6 +18,10 @@ class Source(NamedTuple):
     dynamics: Any
     start: Any  # Tensor [batch, ...] of this rank
     about: dict  # plain values that decide the numbers
+    dt: float = 0.01
+    names: tuple[str, ...] | None = None  # of the coordinates
+    advice: str = ""  # where it diverges
+    units: tuple[Any, Any] | None = None  # offset and factor from the state to the numbers of the file
 
 
 def matrix(option: str, text: str) -> list[list[float]]:
@@ -60,53 +64,14 @@ def kernel(text: str | None, channels: int) -> Any:
     )
 
 
-def read_points(path: Path) -> Any:
-    """[points, dimension] float32 from a CSV, NPY or HDF5 file."""
-    import numpy
-    import torch
+def read_points(path: Path, dataset: str | None, columns: str | None) -> Any:
+    """The points in a file, with their names and notes, as `eqflow.data.points.Cloud`."""
+    from eqflow.data.points import PointsError, read_points
 
-    if not path.is_file():
-        raise Problem(f"expected {path} to be a file of points: no such file")
-    ending = path.suffix.lower()
     try:
-        if ending == ".npy":
-            values = numpy.load(path, allow_pickle=False)
-        elif ending in (".h5", ".hdf5"):
-            values = _from_hdf5(path)
-        elif ending in (".csv", ".txt"):
-            with open(path) as file:
-                header = any(letter.isalpha() and letter not in "eE" for letter in file.readline().replace("nan", ""))
-            values = numpy.loadtxt(path, delimiter=",", ndmin=2, skiprows=int(header))
-        else:
-            raise usage(f"expected points in a .csv, .npy or .hdf5 file, got {str(path)!r}")
-    except (ValueError, OSError, KeyError) as error:
-        raise Problem(f"cannot read points from {path}: {one_line(error)}") from None
-    points = torch.as_tensor(numpy.asarray(values, dtype="float32"))
-    if points.ndim not in (2, 4) or not points.numel():
-        raise Problem(
-            f"expected points [points, dimension] or fields [points, channels, height, width] in {path}, got "
-            f"{list(points.shape)}"
-        )
-    if not points.isfinite().all():
-        raise Problem(f"expected finite points, but {path} holds NaN or infinite values: mend the file")
-    return points
-
-
-def _from_hdf5(path: Path) -> Any:
-    import h5py
-
-    found: list[str] = []
-
-    def visit(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and node.ndim in (2, 4):
-            found.append(name)
-
-    with h5py.File(path, "r", locking=False) as file:
-        file.visititems(visit)
-        if len(found) != 1:
-            several = f"{len(found)}: {', '.join(found[:4])}" if found else "none"
-            raise ValueError(f"expected one dataset [points, dimension] in the file, found {several}")
-        return file[found[0]][:]
+        return read_points(path, dataset=dataset, columns=columns.split(",") if columns is not None else None)
+    except PointsError as error:
+        raise Problem(in_options(error)) from None
 
 
 def score(kind: str, file: Path | None, given: dict[str, Any]) -> tuple[Any, dict]:
@@ -132,7 +97,7 @@ def score(kind: str, file: Path | None, given: dict[str, Any]) -> tuple[Any, dic
             weights = torch.tensor(matrix("--weights", given["weights"])[0]) if given["weights"] else None
             found = Mixture(means, covariance(0.25), weights)
         else:
-            points = read_points(file)
+            points = read_points(file, given["dataset"], given["columns"]).values.float()
             found = KernelScore(points, 0.95 if given["alpha"] is None else given["alpha"])
     except (ValueError, TypeError) as error:
         raise usage(f"{kind}: {one_line(error)}") from None
@@ -158,4 +123,33 @@ def ground_truth(preset: str, samples: range, seed: int, size: str | None, backe
     except ValueError as error:
         raise usage(one_line(error)) from None
     truth = GroundTruth(gray_scott.preset(preset).parameters, backend=backend)
-    return Source(preset, truth, start, {"preset": preset, "size": [height, width]})
+    return Source(preset, truth, start, {"preset": preset, "size": [height, width]}, truth.system.dt)
+
+
+def source(kind: str, name: str, samples: range, given: dict[str, Any], where: str) -> Source:
+    """What is to be followed, and where it starts."""
+    if kind == "gray-scott":
+        return ground_truth(name, samples, given["seed"], given["size"], given["backend"])
+    if kind == "run":
+        from eqflow.cli import _fit_source
+
+        return _fit_source.source(Path(name), samples, given, where)
+    import torch
+
+    from eqflow.dynamics import SkewFlow
+
+    points, about = score(kind, given["file"], given)
+    start = points.sample(len(samples), seed=given["seed"], first_sample=samples.start)
+    turn = kernel(given["kernel"], start.shape[1])
+    try:
+        flow = SkewFlow(
+            points.to(torch.device(where)),
+            turn.to(where),
+            0.1 if given["eta"] is None else given["eta"],
+            backend=given["backend"],
+        )
+    except ValueError as error:
+        raise usage("--kernel: " + in_options(error)) from None
+    if start.ndim == 2 and turn.shape[-1] > 1:
+        raise usage(f"expected a --kernel of radius 0 for points, got {given['kernel']!r}: write random:SEED")
+    return Source(kind, flow, start, about)

@@ -1,4 +1,4 @@
-"""`eqflow info`: what is in a dataset, is it complete, is it still what was written."""
+"""`eqflow info`: what is in a dataset, a fit or a rollout, is it complete, is it still what was written."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import Annotated, Any
 
 import typer
 
+from eqflow.cli import _run_info
 from eqflow.cli._shell import Problem, one_line
 from eqflow.cli._words import bytes_, count
 
 
 def info(
-    folder: Annotated[Path, typer.Argument(help="The dataset.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="The folder.", show_default=False)],
     checksums: Annotated[
         bool, typer.Option("--checksums/--no-checksums", help="Read every byte, or sizes only.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
 ) -> None:
-    """What is in a dataset, is it complete, do the checksums hold. Exit code 1 if not.
+    """What is in a dataset, a fit or a rollout, is it complete, do the checksums of a dataset hold. Exit code 1 if not.
 
     \b
     eqflow info wave
+    eqflow info lorenz-flow
     eqflow info wave --no-checksums --json
     """
+    if kind := _run_info.kind(folder):
+        raise typer.Exit(0 if _run_info.tell(folder, kind, as_json) else 1)
     from eqflow.data import DatasetError, inspect
 
     try:

@@ -1,4 +1,4 @@
-"""`eqflow show`: a picture of a dataset, or a film."""
+"""`eqflow show`: a picture of a dataset, a fit or a rollout, or a film."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from eqflow.cli import _run_info
 from eqflow.cli._shell import Problem, choice, one_line, usage
 from eqflow.cli._words import count, real, whole
 
@@ -18,7 +19,7 @@ GIF_WIDTH = 400  # pixels; a GIF has no compression to speak of
 
 
 def show(
-    folder: Annotated[Path, typer.Argument(help="The dataset.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="The folder.", show_default=False)],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="A .png, or a .gif or .mp4 of the time. Default: FOLDER's name.png here."),
@@ -39,6 +40,8 @@ def show(
 ) -> None:
     """A picture of a dataset, or a film of its trajectories. A file that exists is replaced with --overwrite only.
 
+    Of a fit and of a rollout too, without the options that choose among samples and fields.
+
     \b
     eqflow show wave
     eqflow show wave --samples 6 --field u --colormap viridis --out six.png
@@ -55,6 +58,10 @@ def show(
 
     target = out or Path(f"{folder.resolve().name or 'picture'}.png")
     _films.check_target(target, overwrite)
+    if kind := _run_info.kind(folder):
+        _run_info.show(folder, kind, target)
+        typer.echo(f"wrote {target}")
+        return
     _check_colormap(colormap)
     film = target.suffix.lower() in _films.FILMS
     _draw(folder, target, samples, first, field, colormap, rate if film else None)

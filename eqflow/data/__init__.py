@@ -1,9 +1,26 @@
-"""Snapshots and trajectories on disk, in The Well's HDF5 layout: made, resumed, inspected and read."""
+"""Snapshots, trajectories and points on disk: made, resumed, inspected and read; fields in The Well's HDF5 layout."""
 
 from eqflow.data.folder import DatasetError
 from eqflow.data.generate import Progress, Summary, generate
 from eqflow.data.inspect import Report, inspect
+from eqflow.data.points import Cloud, PointsError, check_points, read_points
 from eqflow.data.recipe import Recipe
 from eqflow.data.snapshots import Snapshots
+from eqflow.data.tensors import read_tensors, save_tensors
 
-__all__ = ["DatasetError", "Progress", "Recipe", "Report", "Snapshots", "Summary", "generate", "inspect"]
+__all__ = [
+    "Cloud",
+    "DatasetError",
+    "PointsError",
+    "Progress",
+    "Recipe",
+    "Report",
+    "Snapshots",
+    "Summary",
+    "check_points",
+    "generate",
+    "inspect",
+    "read_points",
+    "read_tensors",
+    "save_tensors",
+]

@@ -110,7 +110,7 @@ def test_one_dimension_has_nothing_to_turn(tmp_path):
 
 
 WRONG = {
-    "no source": ([], "expected a source: gaussian, mixture, points FILE or gray-scott:PRESET"),
+    "no source": ([], "expected a source: gaussian, mixture, points FILE, gray-scott:PRESET or RUN"),
     "another source": (["lorenz"], "got 'lorenz'"),
     "points without a file": (["points"], "got no file"),
     "a file without points": (["gaussian", "x.csv"], "expected a file with the source points"),
@@ -150,7 +150,7 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(tmp_path, name):
 def test_files_that_hold_no_points(tmp_path):
     for name, content, message in (
         ("none.csv", None, "no such file"),
-        ("words.csv", "a,b\nc,d\n", "cannot read points"),
+        ("words.csv", "a,b\nc,d\n", "line 2 has 'c' in column a"),
         ("nan.csv", "1,nan\n", "NaN or infinite"),
         ("broken.npy", "nonsense", "cannot read points"),
         ("broken.hdf5", "nonsense", "cannot read points"),

@@ -7,14 +7,17 @@ from typer.testing import CliRunner
 
 from eqflow.cli import app
 
-COMMANDS = ("generate", "info", "show", "presets", "backends")
+COMMANDS = ("generate", "fit", "rollout", "info", "show", "presets", "backends")
 
 
 def run(*words):
     return CliRunner().invoke(app, list(words))
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["generate", "--help"], ["show", "--help"]])
+HELP = [["--help"], ["--version"], ["generate", "--help"], ["fit", "--help"], ["show", "--help"]]
+
+
+@pytest.mark.parametrize("words", HELP)
 def test_help_does_not_load_torch(words):
     code = (
         "import sys\nfrom eqflow.cli import app\n"

@@ -1,0 +1,98 @@
+"""What is in the folder of a fit or a rollout, for `eqflow info` and `eqflow show`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import typer
+
+from eqflow.cli._run_folder import FitFolder, RunFolder
+from eqflow.cli._shell import Problem, usage
+from eqflow.cli._words import bytes_, count
+
+KINDS = {"fit": FitFolder, "rollout": RunFolder}
+
+
+def kind(folder: Path) -> str | None:
+    """Which command made this folder, "fit" or "rollout"; None for neither."""
+    return next((word for word in KINDS if (folder / f"{word}.json").is_file()), None)
+
+
+def tell(folder: Path, kind: str, as_json: bool) -> bool:
+    """Print what is there; whether it is complete."""
+    facts, lines = (_fit if kind == "fit" else _rollout)(folder)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "kind": kind, **facts}, indent=2, ensure_ascii=False))
+        return facts["complete"]
+    word, colour = ("complete", "green") if facts["complete"] else ("not complete", "red")
+    typer.echo(f"{folder}\n{'state':<10}{typer.style(word, fg=colour, bold=True)}, a {kind}")
+    for line in lines:
+        typer.echo(line)
+    if not facts["complete"]:
+        typer.echo(f"{'to do':<10}the same `eqflow {kind}` again goes on")
+    return facts["complete"]
+
+
+def _fit(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    from eqflow.cli import _fit_report
+    from eqflow.cli._fit_work import complete
+
+    files = FitFolder(folder)
+    options, report = files.begun(), complete(files)
+    if report is None:
+        return {"complete": False, "options": options}, [f"{'points':<10}{', '.join(options['names'])}"]
+    made = report["made"]
+    size = bytes_(files.tensors.stat().st_size)
+    lines = [
+        *_fit_report.lines(report),
+        "",
+        f"{'files':<10}{files.tensors.name} {size}, {files.report.name}, {files.picture.name}",
+        f"{'made by':<10}eqflow {made['eqflow']}, torch {made['torch']} on {made['device']}, {made['time']}",
+        f"{'command':<10}{made['command']}",
+    ]
+    return {"complete": True, "options": options, "report": report}, lines
+
+
+def frames(folder: Path) -> list[Path]:
+    """The files of a rollout that have all their frames."""
+    return sorted((folder / "data" / "train").glob("*.hdf5"))
+
+
+def _rollout(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    options, found = RunFolder(folder, "", 0).begun(), frames(folder)
+    size = sum(path.stat().st_size for path in found)
+    kept = options["steps"] // options["every"] + 1
+    facts = {"complete": len(found) == options["ranks"], "options": options, "files": [path.name for path in found]}
+    data = options["source_data"]
+    fit = f"{data['flow']} of the fit of {data['fit']}" if "fit" in data else options["source"]
+    return facts, [
+        f"{'source':<10}{fit}",
+        f"{'steps':<10}{count(options['steps'])} of {options['dt']:g}, {count(kept)} frames",
+        f"{'samples':<10}{count(options['batch'])}, seed {options['seed']}",
+        f"{'files':<10}{len(found)} of {options['ranks']}, {bytes_(size)}",
+    ]
+
+
+def show(folder: Path, kind: str, target: Path) -> None:
+    """The picture of a fit, or a picture or film of a rollout."""
+    path = shlex.quote(str(folder))
+    if kind == "fit":
+        picture = FitFolder(folder).picture
+        if target.suffix.lower() != ".png":
+            raise usage(f"expected --out to end in .png for a fit, got {str(target)!r}: roll it out for a film")
+        if not picture.exists():
+            raise Problem(f"expected a finished fit in {folder}: the same `eqflow fit` again goes on")
+        shutil.copyfile(picture, target)
+        return
+    from eqflow.cli import _rollout_picture
+
+    options, found = RunFolder(folder, "", 0).begun(), frames(folder)
+    if len(found) < options["ranks"]:
+        raise Problem(f"expected a finished rollout in {folder}: `eqflow info {path}` says what is missing")
+    source = SimpleNamespace(name=found[0].stem.rsplit("_", 1)[0], names=options["source_data"].get("names"))
+    _rollout_picture.draw(target, found[0], source, options["every"], options["dt"])
