@@ -32,6 +32,7 @@ struct Batch { // of one model in one step
   uint64_t step, model;
   float mean[most_dimension], scale[most_dimension], inverse[most_dimension];
   float shift[most_dimension], stretch[most_dimension]; // what mean and scale add to the derivative by the output
+  double rest[most_dimension]; // of the mean, which float cuts off: it counts where the outputs hardly differ
 };
 
 // What a model has at hand.
@@ -129,6 +130,7 @@ void normalise(const FlowParams &p, const Plan &plan, const Work &work, Batch &b
   for (int c = 0; c < d; ++c) {
     const double scale = std::sqrt((p.norm == Norm::scalar ? common : variance[c]) + FlowConstants::epsilon);
     batch.mean[c] = p.norm == Norm::none ? 0.0f : static_cast<float>(mean[c]);
+    batch.rest[c] = mean[c] - static_cast<double>(batch.mean[c]);
     batch.scale[c] = p.norm == Norm::none ? 1.0f : static_cast<float>(scale);
     batch.inverse[c] = p.norm == Norm::none ? 1.0f : static_cast<float>(1 / scale);
   }
@@ -194,15 +196,15 @@ void lose(const FlowParams &p, const Plan &plan, const Batch &batch, const Tile 
 void spread(const FlowParams &p, const Plan &plan, const Sums &sums, Batch &batch) {
   const double rows = static_cast<double>(p.rows);
   double common = 0;
+  for (int c = 0; c < plan.dimension; ++c) common -= static_cast<double>(batch.inverse[c]) * sums.stretch[c];
   for (int c = 0; c < plan.dimension; ++c) {
-    const double inverse = static_cast<double>(batch.inverse[c]), by_scale = -inverse * sums.stretch[c];
-    common += by_scale;
-    batch.shift[c] = p.norm == Norm::none ? 0.0f : static_cast<float>(-inverse * sums.shift[c] / rows);
-    batch.stretch[c] = p.norm == Norm::per_coordinate ? static_cast<float>(by_scale * inverse / rows) : 0.0f;
+    const double inverse = static_cast<double>(batch.inverse[c]);
+    const double by_scale = p.norm == Norm::scalar ? common / plan.dimension : -inverse * sums.stretch[c];
+    const double stretch = p.norm == Norm::none ? 0 : by_scale * inverse / rows;
+    const double shift = p.norm == Norm::none ? 0 : -inverse * sums.shift[c] / rows;
+    batch.stretch[c] = static_cast<float>(stretch);
+    batch.shift[c] = static_cast<float>(shift - stretch * batch.rest[c]);
   }
-  if (p.norm == Norm::scalar)
-    for (int c = 0; c < plan.dimension; ++c)
-      batch.stretch[c] = static_cast<float>(common * static_cast<double>(batch.inverse[c]) / (rows * plan.dimension));
 }
 
 // The derivative by the output from that by the velocity.

@@ -59,16 +59,18 @@ template <class Index> void turn(const float *from, int dimension, int count, In
 
 // Sines and cosines of the coordinates, which stand at the heads of their blocks.
 void encode(const Plan &plan, const Tile &tile) {
-  alignas(64) float turn[samples], sine[samples], cosine[samples]; // of their own, so that the loops vectorise
+  alignas(64) float rest[samples], sine[samples], cosine[samples]; // of their own, so that the loops vectorise
+  alignas(64) std::int32_t quarter[samples];
   for (int c = 0; c < plan.dimension; ++c) {
     float *block = tile.h[0] + c * plan.block * samples;
-    double turns = 0.15915494309189535;
-    for (int row = 1; row < plan.block; row += 2, turns *= 2) {
-      for (int s = 0; s < samples; ++s) { // in double: the octaves of far points count too
-        const double angle = turns * static_cast<double>(block[s]);
-        turn[s] = static_cast<float>(angle - __builtin_floor(angle));
+    double quarters = 0.6366197723675814; // of a turn, in double: the octaves of far points count too
+    for (int row = 1; row < plan.block; row += 2, quarters *= 2) {
+      for (int s = 0; s < samples; ++s) {
+        const double angle = quarters * static_cast<double>(block[s]), whole = __builtin_floor(angle + 0.5);
+        rest[s] = static_cast<float>((angle - whole) * 1.5707963267948966);
+        quarter[s] = static_cast<std::int32_t>(whole - 4 * __builtin_floor(0.25 * whole));
       }
-      for (int s = 0; s < samples; ++s) sine_cosine_of_turn(turn[s], sine[s], cosine[s]);
+      for (int s = 0; s < samples; ++s) sine_cosine(quarter[s], rest[s], sine[s], cosine[s]);
       std::memcpy(block + row * samples, sine, sizeof(sine));
       std::memcpy(block + (row + 1) * samples, cosine, sizeof(cosine));
     }

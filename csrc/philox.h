@@ -101,19 +101,22 @@ EQFLOW_HD float natural_log(float x) {
   return fused(e, 0.693359375f, m + y);
 }
 
-// Sine and cosine of 2 pi t for t in (0, 1), 1.1e-7 absolute; the reduction to an eighth of a turn is exact.
-EQFLOW_HD void sine_cosine_of_turn(float t, float &sine, float &cosine) {
-  const float quarter = static_cast<float>(static_cast<std::int32_t>(4.0f * t + 0.5f)); // 0 .. 4
-  const float r = fused(quarter, -0.25f, t) * 6.283185307179586f;
+// Sine and cosine of q quarters of a turn and r in [-pi / 4, pi / 4] more.
+EQFLOW_HD void sine_cosine(std::int32_t q, float r, float &sine, float &cosine) {
   const float z = r * r;
   float s = fused(fused(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f);
   s = fused(s * z, r, r);
   float c = fused(fused(2.443315711809948e-5f, z, -1.388731625493765e-3f), z, 4.166664568298827e-2f);
   c = fused(c * z, z, fused(z, -0.5f, 1.0f));
-  const std::int32_t q = static_cast<std::int32_t>(quarter);
   const float even = (q & 1) ? c : s, odd = (q & 1) ? s : c;
   sine = (q & 2) ? -even : even;
   cosine = ((q + 1) & 2) ? -odd : odd;
+}
+
+// Sine and cosine of 2 pi t for t in (0, 1), 1.1e-7 absolute; the reduction to an eighth of a turn is exact.
+EQFLOW_HD void sine_cosine_of_turn(float t, float &sine, float &cosine) {
+  const float quarter = static_cast<float>(static_cast<std::int32_t>(4.0f * t + 0.5f)); // 0 .. 4
+  sine_cosine(static_cast<std::int32_t>(quarter), fused(quarter, -0.25f, t) * 6.283185307179586f, sine, cosine);
 }
 
 // Two independent standard normals from two random words.

@@ -119,7 +119,7 @@ bool flow_loss_cpu(const FlowParams &p, const float *points, const float *scores
     Work work;
     work.place(plan, p.rows, inner, memory);
     const int64_t skip = p.shared_points ? 0 : index * p.rows * d;
-    Batch batch{points + skip, scores + skip, p.step, p.first_model + static_cast<uint64_t>(index), {}, {}, {}, {}, {}};
+    Batch batch{points + skip, scores + skip, p.step, p.first_model + static_cast<uint64_t>(index)};
     loss[index] = static_cast<float>(learn(p, plan, work, parameters + index * size, batch, inner));
     std::memcpy(gradient + index * size, work.total, sizeof(float) * static_cast<std::size_t>(size));
     std::memcpy(mean + index * d, batch.mean, sizeof(float) * static_cast<std::size_t>(d));
@@ -138,15 +138,7 @@ bool flow_train_cpu(const FlowParams &p, const float *points, const float *score
     float *const own = parameters + index * size;
     float *const first = moments + index * size, *const second = moments + (p.models + index) * size;
     for (int64_t step = 0; step < p.steps; ++step) {
-      Batch batch{points,
-                  scores,
-                  p.step + static_cast<uint64_t>(step),
-                  p.first_model + static_cast<uint64_t>(index),
-                  {},
-                  {},
-                  {},
-                  {},
-                  {}};
+      Batch batch{points, scores, p.step + static_cast<uint64_t>(step), p.first_model + static_cast<uint64_t>(index)};
       losses[index * p.steps + step] = static_cast<float>(learn(p, plan, work, own, batch, inner));
       adam(steps[step], p.weight_decay, mirror, size, work.total, own, first, second);
     }

@@ -81,6 +81,13 @@ def test_a_normalised_loss_knows_neither_shift_nor_scale_of_the_output():
     assert bias.shape == (2, 3)
 
 
+def test_outputs_that_hardly_differ_are_normalised_too(isa):
+    network = MLP(1, (8, 8, 8, 8), frequencies=3)  # its output varies by 0.002 about -0.3
+    tensors = problem(network, 101, models=3)
+    ours, exact = ops.flow_loss(*tensors, network), ops.flow_loss(*doubles(*tensors), network)
+    require_close(ours.gradient, exact.gradient, 2e-5)
+
+
 def test_the_divergence_takes_the_statistics_as_constants_where_naive_differentiation_loses_it():
     network = MLP(3, (16, 16))
     points, scores, parameters = problem(network, 256, models=1, dtype=torch.float64)
@@ -132,7 +139,7 @@ def test_probes_inside_a_square_add_the_strain(law, probes):
 
 
 def test_a_flow_that_keeps_the_density_has_no_loss():
-    # v = W_o tanh-free identity: SiLU(z) - SiLU(-z) = z, so a network can be the rotation that keeps N(0, I) exactly.
+    # SiLU(z) - SiLU(-z) = z, so a network can be the rotation, which keeps N(0, I) exactly.
     network = MLP(2, (4,), output_bias=False)
     hidden = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
     last = torch.tensor([[0.0, 0, -1, 1], [1, -1, 0, 0]])
