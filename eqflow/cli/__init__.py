@@ -10,6 +10,7 @@ from eqflow.cli._shell import USAGE, Commands, version
 from eqflow.cli.backends import backends
 from eqflow.cli.fit import fit
 from eqflow.cli.generate import generate
+from eqflow.cli.infer import infer
 from eqflow.cli.info import info
 from eqflow.cli.presets import presets
 from eqflow.cli.rollout import rollout
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (generate, fit, rollout, info, show, presets, backends):
+for _command in (generate, fit, infer, rollout, info, show, presets, backends):
     app.command()(_command)
 
 

@@ -18,6 +18,7 @@ STREAMS = {
     "scatter": 6,
     "weights": 7,
     "nulls": 8,
+    "test-functions": 9,
 }
 
 

@@ -4,6 +4,8 @@ from eqflow.systems.attractors import Chen, Halvorsen, Lorenz, Rossler, SprottB,
 from eqflow.systems.catalogue import SYSTEMS, PointSystem, system
 from eqflow.systems.checkerboard import Checkerboard
 from eqflow.systems.exact import BoxMixture, ExactScore, GaussianMixture, NormalRadius
+from eqflow.systems.gene_network import GeneNetwork
+from eqflow.systems.limit_cycle import LimitCycle
 from eqflow.systems.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from eqflow.systems.planar_sets import (
     CorrelatedGaussian,
@@ -26,7 +28,9 @@ __all__ = [
     "EightGaussians",
     "ExactScore",
     "GaussianMixture",
+    "GeneNetwork",
     "Halvorsen",
+    "LimitCycle",
     "Lorenz",
     "NormalRadius",
     "OrnsteinUhlenbeck",

@@ -1,0 +1,106 @@
+"""`eqflow infer`: the equation of motion behind points without an order, with errors and a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eqflow.cli import _infer_work
+from eqflow.cli._shell import Problem, in_options, usage
+from eqflow.cli._words import number, real, whole
+
+_MODEL, _FIT, _FILES = "Model", "Fit", "Files"
+
+
+def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+def infer(
+    points: Annotated[
+        Path | None,
+        typer.Argument(help="A .csv, .npy or .hdf5 file: a row a point, a column a coordinate.", show_default=False),
+    ] = None,
+    library: Annotated[
+        str | None,
+        _option(
+            "--library",
+            help="Candidate terms: polynomial:DEGREE, trigonometric:HARMONICS, or both joined by +.",
+            panel=_MODEL,
+        ),
+    ] = None,
+    system: Annotated[
+        str | None, _option("--system", help="A system with unknown parameters: lorenz, gene-network.", panel=_MODEL)
+    ] = None,
+    noise: Annotated[
+        str | None,
+        _option(
+            "--noise",
+            metavar="D",
+            help="Diffusion: noise is sqrt(2 D) dW. A number, one a coordinate as 0.1,0.2, or unknown.",
+            panel=_MODEL,
+        ),
+    ] = None,
+    times: Annotated[
+        str | None,
+        _option("--times", metavar="COLUMN", help="The column that holds the time of each point.", panel=_MODEL),
+    ] = None,
+    columns: Annotated[
+        str | None, _option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel=_FILES)
+    ] = None,
+    dataset: Annotated[str | None, _option("--dataset", help="Which one of an HDF5 file.", panel=_FILES)] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold", parser=real, metavar="X", help="Standard errors a term must have.", rich_help_panel=_FIT
+        ),
+    ] = 4.0,
+    every_term: Annotated[bool, _option("--every-term", help="Keep every candidate term.", panel=_FIT)] = False,
+    functions: Annotated[
+        int | None,
+        typer.Option(
+            "--functions",
+            parser=whole,
+            metavar="N",
+            help="Test functions. Default: 40, or 3 a term.",
+            rich_help_panel=_FIT,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", parser=whole, metavar="N", help="Of the functions.", rich_help_panel=_FIT)
+    ] = 0,
+    as_json: Annotated[
+        Path | None, _option("--json", metavar="FILE", help="Write the numbers to a file too.", panel=_FILES)
+    ] = None,
+) -> None:
+    """Find the equation dx = f(x) dt + sqrt(2 D) dW that keeps the points in their distribution.
+
+    The points need no order and no time stamps. Prints the equations with errors in units of the last digit, whether
+    the points agree with the model, and what they cannot tell. Exit code 1 where they contradict the model.
+
+    \b
+    eqflow infer cloud.csv --library polynomial:2 --noise 10
+    eqflow infer lorenz.npy --system lorenz
+    eqflow infer cells.csv --library polynomial:1 --noise unknown --times hour --json cells.json
+    """
+    if points is None:
+        raise usage("expected a file of points; see `eqflow infer --help`")
+    if (library is None) == (system is None):
+        raise usage("expected one of --library, such as polynomial:2, and --system, such as lorenz")
+    number("--threshold", threshold, above=0)
+    if functions is not None and functions < 1:
+        raise usage(f"expected --functions from 1 up, got {functions}")
+    if not 0 <= seed < 2**64:
+        raise usage(f"expected --seed in [0, 2^64), got {seed}")
+    request = _infer_work.Request(library, system, noise, times, threshold, every_term, functions, seed)
+    try:
+        answer = _infer_work.answer(_infer_work.read(points, dataset, columns, times), request)
+    except ValueError as error:
+        raise Problem(in_options(error)) from None
+    typer.echo("\n".join(answer.lines))
+    if as_json is not None:
+        as_json.write_text(json.dumps(answer.facts, indent=2) + "\n")
+    raise typer.Exit(1 if answer.contradicted else 0)

@@ -1,0 +1,76 @@
+"""Whitened linear equations: the numbers behind the estimates."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CUT = 1e-8  # smallest eigenvalue kept, relative to the largest; cutting harder throws the best information away
+_SILENT = 1e-13  # a column below this fraction of the largest is zero up to rounding
+_DEPENDENT = 1e-9  # a singular value below this fraction of the largest is a dependent column
+
+
+def whitening(
+    covariance: Tensor,  # [conditions, conditions]
+    *,
+    cut: float = CUT,
+) -> Tensor:
+    """P, [rank, conditions], with P covariance P^T = 1.
+
+    Example:
+        >>> whitening(torch.diag(torch.tensor([4.0, 0.25], dtype=torch.float64))).abs().sum(0)
+        tensor([0.5000, 2.0000], dtype=torch.float64)
+    """
+    deviation = covariance.diagonal().clamp_min(0).sqrt()
+    alive = deviation > 1e-14 * deviation.max()  # a condition that never varies tells nothing, and has no scale
+    inverse = torch.where(alive, 1 / deviation, 0.0)
+    values, vectors = torch.linalg.eigh(inverse[:, None] * covariance * inverse)
+    kept = values > cut * values[-1]
+    return (vectors[:, kept] / values[kept].sqrt()).T * inverse
+
+
+class Solution(NamedTuple):
+    """Least squares of whitened conditions."""
+
+    coefficients: Tensor  # [unknowns]
+    covariance: Tensor  # [unknowns, unknowns]
+    residual: Tensor  # [rank]
+    singular_values: Tensor  # [unknowns]
+    condition: float
+
+
+def solve(matrix: Tensor, target: Tensor, names: tuple[str, ...]) -> Solution:
+    """argmin |matrix theta - target|^2, the columns scaled to norm 1.
+
+    Raises:
+        ValueError: fewer rows than columns, or dependent columns, which are named.
+    """
+    rank, unknowns = matrix.shape
+    if rank < unknowns:
+        raise ValueError(
+            f"expected at least as many independent conditions as unknowns, got {rank} for {unknowns}: take more test "
+            "functions, or more points"
+        )
+    norms = matrix.norm(dim=0)
+    silent = norms <= _SILENT * norms.max()
+    scales = torch.where(silent, torch.inf, norms)
+    left, values, right = torch.linalg.svd(matrix / scales, full_matrices=False)
+    if not values[-1] > _DEPENDENT * values[0]:
+        direction = silent.double() if silent.any() else right[-1].abs()
+        which = [name for name, part in zip(names, direction.tolist(), strict=True) if part > 0.05 * direction.max()]
+        raise ValueError(
+            f"not identifiable: {', '.join(which)}"
+            + (" has no effect" if len(which) == 1 else " have no effect" if silent.any() else " depend on each other")
+            + " in these conditions: leave one out, or fix its value as known"
+        )
+    inverse = right.T / values / scales[:, None]
+    coefficients = inverse @ (left.T @ target)
+    return Solution(
+        coefficients,
+        inverse @ inverse.T,
+        matrix @ coefficients - target,
+        torch.linalg.svdvals(matrix),
+        float(values[0] / values[-1]),
+    )
