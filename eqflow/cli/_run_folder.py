@@ -13,7 +13,6 @@ A fit       fit.json                           the options, likewise
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -113,10 +112,6 @@ class FitFolder(Claimed):
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Give a file this content, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        part.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    from eqflow.data.files import write_whole
+
+    write_whole(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())

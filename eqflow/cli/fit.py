@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from eqflow.cli import _fit_request, _fit_source, _fit_work, _place
+from eqflow.cli._options import option, real_option, whole_option
 from eqflow.cli._shell import rank, usage
-from eqflow.cli._words import real, whole
 
 _POINTS, _SCORE, _FLOW, _RUN, _FILES = "Points", "Score", "Flow", "Run", "Files"
-
-
-def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
-def _whole(*names: str, **more: Any) -> Any:
-    return _option(*names, parser=whole, metavar="N", **more)
-
-
-def _real(*names: str, **more: Any) -> Any:
-    return _option(*names, parser=real, metavar="X", **more)
 
 
 def fit(
@@ -32,73 +20,76 @@ def fit(
         typer.Argument(help="A .csv, .npy or .hdf5 file, or a known system: lorenz, ring, ...", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, _option("--out", "-o", help="Folder of the flow. Default: NAME-flow.", panel=_FILES)
+        Path | None, option("--out", "-o", help="Folder of the flow. Default: NAME-flow.", panel=_FILES)
     ] = None,
     samples: Annotated[
-        int | None, _whole("--samples", "-n", help="Known system: points to draw. Default: 20000.", panel=_POINTS)
+        int | None, whole_option("--samples", "-n", help="Known system: points to draw. Default: 20000.", panel=_POINTS)
     ] = None,
     columns: Annotated[
-        str | None, _option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel=_POINTS)
+        str | None, option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel=_POINTS)
     ] = None,
-    dataset: Annotated[str | None, _option("--dataset", help="Which one of an HDF5 file.", panel=_POINTS)] = None,
+    dataset: Annotated[str | None, option("--dataset", help="Which one of an HDF5 file.", panel=_POINTS)] = None,
     repeats: Annotated[
-        str, _option("--repeats", help="Rows that repeat: refuse (from 1 % on), keep or drop.", panel=_POINTS)
+        str, option("--repeats", help="Rows that repeat: refuse (from 1 % on), keep or drop.", panel=_POINTS)
     ] = "refuse",
     alpha: Annotated[
-        float, _real("--alpha", help="Squared signal: the noise added has variance 1 - alpha.", panel=_SCORE)
+        float, real_option("--alpha", help="Squared signal: the noise added has variance 1 - alpha.", panel=_SCORE)
     ] = 0.95,
     score: Annotated[
         str | None,
-        _option("--score", help="kernel (exact) or net. Default: kernel up to 1e5 points.", panel=_SCORE),
+        option("--score", help="kernel (exact) or net. Default: kernel up to 1e5 points.", panel=_SCORE),
     ] = None,
-    score_steps: Annotated[int, _whole("--score-steps", help="Of training a score net.", panel=_SCORE)] = 5000,
+    score_steps: Annotated[int, whole_option("--score-steps", help="Of training a score net.", panel=_SCORE)] = 5000,
     pool: Annotated[
-        int | None, _whole("--pool", help="Noised points at which the score is taken. Default: 40000.", panel=_SCORE)
+        int | None,
+        whole_option("--pool", help="Noised points at which the score is taken. Default: 40000.", panel=_SCORE),
     ] = None,
-    method: Annotated[str, _option("--method", help="closed-form, learned or both.", panel=_FLOW)] = "both",
+    method: Annotated[str, option("--method", help="closed-form, learned or both.", panel=_FLOW)] = "both",
     degree: Annotated[
-        int | None, _whole("--degree", help="Of the polynomials. Default: 5, or what fits.", panel=_FLOW)
+        int | None, whole_option("--degree", help="Of the polynomials. Default: 5, or what fits.", panel=_FLOW)
     ] = None,
     models: Annotated[
-        int, _whole("--models", help="Networks from different starts: whether they agree.", panel=_FLOW)
+        int, whole_option("--models", help="Networks from different starts: whether they agree.", panel=_FLOW)
     ] = 2,
     equivariance: Annotated[
-        str, _option("--equivariance", help="auto: keep a symmetry that the points have; or none.", panel=_FLOW)
+        str, option("--equivariance", help="auto: keep a symmetry that the points have; or none.", panel=_FLOW)
     ] = "auto",
     objective: Annotated[
-        str | None, _option("--objective", help="expected, exact, sampled or product. Default: expected.", panel=_FLOW)
+        str | None, option("--objective", help="expected, exact, sampled or product. Default: expected.", panel=_FLOW)
     ] = None,
     probes: Annotated[
-        int | None, _whole("--probes", help="k: the strain counts 2 / k. Default: 8.", panel=_FLOW)
+        int | None, whole_option("--probes", help="k: the strain counts 2 / k. Default: 8.", panel=_FLOW)
     ] = None,
     law: Annotated[
-        str | None, _option("--law", help="Of the probes: gaussian or rademacher. Default: gaussian.", panel=_FLOW)
+        str | None, option("--law", help="Of the probes: gaussian or rademacher. Default: gaussian.", panel=_FLOW)
     ] = None,
     norm: Annotated[
-        str | None, _option("--norm", help="scalar or per-coordinate. Default: scalar.", panel=_FLOW)
+        str | None, option("--norm", help="scalar or per-coordinate. Default: scalar.", panel=_FLOW)
     ] = None,
     frequencies: Annotated[
-        int | None, _whole("--frequencies", help="Octaves of sines and cosines. Default: 2.", panel=_FLOW)
+        int | None, whole_option("--frequencies", help="Octaves of sines and cosines. Default: 2.", panel=_FLOW)
     ] = None,
     hidden: Annotated[
-        str | None, _option("--hidden", help="Widths of the hidden layers. Default: 128,128,128.", panel=_FLOW)
+        str | None, option("--hidden", help="Widths of the hidden layers. Default: 128,128,128.", panel=_FLOW)
     ] = None,
-    steps: Annotated[int | None, _whole("--steps", help="Of training a flow. Default: 1500.", panel=_FLOW)] = None,
-    rate: Annotated[float | None, _real("--rate", help="Learning rate. Default: 0.005.", panel=_FLOW)] = None,
+    steps: Annotated[
+        int | None, whole_option("--steps", help="Of training a flow. Default: 1500.", panel=_FLOW)
+    ] = None,
+    rate: Annotated[float | None, real_option("--rate", help="Learning rate. Default: 0.005.", panel=_FLOW)] = None,
     paper: Annotated[
         bool,
-        _option(
+        option(
             "--paper", help="Other defaults: sampled, per-coordinate, 1 probe, 5 octaves, no symmetry.", panel=_FLOW
         ),
     ] = False,
-    seed: Annotated[int, _whole("--seed", help="Same seed, same flow.", panel=_RUN)] = 0,
+    seed: Annotated[int, whole_option("--seed", help="Same seed, same flow.", panel=_RUN)] = 0,
     device: Annotated[
-        str, _option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
+        str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
     ] = "auto",
     show: Annotated[
-        Path | None, _option("--show", help="The picture here too (.png), not in the folder alone.", panel=_FILES)
+        Path | None, option("--show", help="The picture here too (.png), not in the folder alone.", panel=_FILES)
     ] = None,
-    overwrite: Annotated[bool, _option("--overwrite", help="Replace another fit.", panel=_FILES)] = False,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace another fit.", panel=_FILES)] = False,
 ) -> None:
     """Find the flow that keeps the density of unordered snapshots, and say how sure that is.
 

@@ -10,49 +10,38 @@ from typing import Annotated, Any
 import typer
 
 from eqflow.cli import _place, _request
+from eqflow.cli._options import option, real_option, whole_option
 from eqflow.cli._shell import Problem, in_options, rank
-from eqflow.cli._words import bytes_, count, duration, real, whole
+from eqflow.cli._words import bytes_, count, duration
 
 _SYSTEM, _RUN, _FILES = "System", "Run", "Files"
 
 
-def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
-def _whole(*names: str, **more: Any) -> Any:
-    return _option(*names, parser=whole, metavar="N", **more)
-
-
-def _real(*names: str, **more: Any) -> Any:
-    return _option(*names, parser=real, metavar="X", **more)
-
-
 def generate(
     preset: Annotated[str | None, typer.Argument(help="A name from `eqflow presets`, such as wave.")] = None,
-    out: Annotated[Path | None, _option("--out", "-o", help="Folder of the dataset. Required.", panel=_FILES)] = None,
+    out: Annotated[Path | None, option("--out", "-o", help="Folder of the dataset. Required.", panel=_FILES)] = None,
     samples: Annotated[
-        int | None, _whole("--samples", "-n", help="Default: 64, or one for each point of a sweep.", panel=_RUN)
+        int | None, whole_option("--samples", "-n", help="Default: 64, or one for each point of a sweep.", panel=_RUN)
     ] = None,
-    size: Annotated[str | None, _option("--size", help="Grid: N or HxW. Default: 128.", panel=_RUN)] = None,
-    steps: Annotated[int | None, _whole("--steps", help="Time steps. Default: 10000.", panel=_RUN)] = None,
+    size: Annotated[str | None, option("--size", help="Grid: N or HxW. Default: 128.", panel=_RUN)] = None,
+    steps: Annotated[int | None, whole_option("--steps", help="Time steps. Default: 10000.", panel=_RUN)] = None,
     every: Annotated[
-        int | None, _whole("--every", help="Keep each EVERY-th state, not the last alone.", panel=_RUN)
+        int | None, whole_option("--every", help="Keep each EVERY-th state, not the last alone.", panel=_RUN)
     ] = None,
-    feed: Annotated[float | None, _real("--feed", help="F; changes the preset's.", panel=_SYSTEM)] = None,
-    kill: Annotated[float | None, _real("--kill", help="k; changes the preset's.", panel=_SYSTEM)] = None,
+    feed: Annotated[float | None, real_option("--feed", help="F; changes the preset's.", panel=_SYSTEM)] = None,
+    kill: Annotated[float | None, real_option("--kill", help="k; changes the preset's.", panel=_SYSTEM)] = None,
     diffusion_u: Annotated[
-        float | None, _real("--diffusion-u", help="D_u; the preset's, or 0.16.", panel=_SYSTEM)
+        float | None, real_option("--diffusion-u", help="D_u; the preset's, or 0.16.", panel=_SYSTEM)
     ] = None,
     diffusion_v: Annotated[
-        float | None, _real("--diffusion-v", help="D_v; the preset's, or 0.08.", panel=_SYSTEM)
+        float | None, real_option("--diffusion-v", help="D_v; the preset's, or 0.08.", panel=_SYSTEM)
     ] = None,
-    dt: Annotated[float | None, _real("--dt", help="Time step; the preset's, or 1.", panel=_SYSTEM)] = None,
-    dx: Annotated[float | None, _real("--dx", help="Grid spacing; the preset's, or 1.", panel=_SYSTEM)] = None,
-    stencil: Annotated[str | None, _option("--stencil", help="5-point, or 9-point (isotropic).", panel=_SYSTEM)] = None,
+    dt: Annotated[float | None, real_option("--dt", help="Time step; the preset's, or 1.", panel=_SYSTEM)] = None,
+    dx: Annotated[float | None, real_option("--dx", help="Grid spacing; the preset's, or 1.", panel=_SYSTEM)] = None,
+    stencil: Annotated[str | None, option("--stencil", help="5-point, or 9-point (isotropic).", panel=_SYSTEM)] = None,
     sweep: Annotated[
         list[str] | None,
-        _option(
+        option(
             "--sweep",
             metavar="NAME=A:B:N",
             help="N values from A to B. Several sweeps form a grid; sample i takes point i % points.",
@@ -61,24 +50,24 @@ def generate(
     ] = None,
     initial: Annotated[
         str | None,
-        _option("--initial", help="Start: discs (the default), squares, square, blobs or fourier.", panel=_RUN),
+        option("--initial", help="Start: discs (the default), squares, square, blobs or fourier.", panel=_RUN),
     ] = None,
     seed: Annotated[
-        int | None, _whole("--seed", help="Same seed, same files, on any machine. Default: 0.", panel=_RUN)
+        int | None, whole_option("--seed", help="Same seed, same files, on any machine. Default: 0.", panel=_RUN)
     ] = None,
     device: Annotated[
-        str, _option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
+        str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
     ] = "auto",
-    backend: Annotated[str, _option("--backend", help="auto, or one from `eqflow backends`.", panel=_RUN)] = "auto",
+    backend: Annotated[str, option("--backend", help="auto, or one from `eqflow backends`.", panel=_RUN)] = "auto",
     shard_size: Annotated[
-        str | None, _option("--shard-size", help="Per file: 256MB, or a number of samples.", panel=_FILES)
+        str | None, option("--shard-size", help="Per file: 256MB, or a number of samples.", panel=_FILES)
     ] = None,
     overwrite: Annotated[
-        bool, _option("--overwrite", help="Replace another dataset in that folder.", panel=_FILES)
+        bool, option("--overwrite", help="Replace another dataset in that folder.", panel=_FILES)
     ] = False,
     keep_dead: Annotated[
         bool | None,
-        _option(
+        option(
             "--keep-dead/--redraw-dead",
             help="Store samples that end uniform, or start them again. Default: again, but stored in a sweep.",
             panel=_RUN,

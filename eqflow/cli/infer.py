@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from eqflow.cli import _infer_work
+from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._run_folder import write_json
 from eqflow.cli._shell import Problem, in_options, usage
-from eqflow.cli._words import number, real, whole
+from eqflow.cli._words import number
 
 _MODEL, _FIT, _FILES = "Model", "Fit", "Files"
-
-
-def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
 def infer(
@@ -26,18 +23,18 @@ def infer(
     ] = None,
     library: Annotated[
         str | None,
-        _option(
+        option(
             "--library",
             help="Candidate terms: polynomial:DEGREE, trigonometric:HARMONICS, or both joined by +.",
             panel=_MODEL,
         ),
     ] = None,
     system: Annotated[
-        str | None, _option("--system", help="A system with unknown parameters: lorenz, gene-network.", panel=_MODEL)
+        str | None, option("--system", help="A system with unknown parameters: lorenz, gene-network.", panel=_MODEL)
     ] = None,
     noise: Annotated[
         str | None,
-        _option(
+        option(
             "--noise",
             metavar="D",
             help="Diffusion: noise is sqrt(2 D) dW. A number, one a coordinate as 0.1,0.2, or unknown.",
@@ -46,34 +43,24 @@ def infer(
     ] = None,
     times: Annotated[
         str | None,
-        _option("--times", metavar="COLUMN", help="The column that holds the time of each point.", panel=_MODEL),
+        option("--times", metavar="COLUMN", help="The column that holds the time of each point.", panel=_MODEL),
     ] = None,
     columns: Annotated[
-        str | None, _option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel=_FILES)
+        str | None, option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel=_FILES)
     ] = None,
-    dataset: Annotated[str | None, _option("--dataset", help="Which one of an HDF5 file.", panel=_FILES)] = None,
+    dataset: Annotated[str | None, option("--dataset", help="Which one of an HDF5 file.", panel=_FILES)] = None,
     threshold: Annotated[
         float,
-        typer.Option(
-            "--threshold", parser=real, metavar="X", help="Standard errors a term must have.", rich_help_panel=_FIT
-        ),
+        real_option("--threshold", help="Standard errors a term must have.", panel=_FIT),
     ] = 4.0,
-    every_term: Annotated[bool, _option("--every-term", help="Keep every candidate term.", panel=_FIT)] = False,
+    every_term: Annotated[bool, option("--every-term", help="Keep every candidate term.", panel=_FIT)] = False,
     functions: Annotated[
         int | None,
-        typer.Option(
-            "--functions",
-            parser=whole,
-            metavar="N",
-            help="Test functions. Default: 40, or 3 a term.",
-            rich_help_panel=_FIT,
-        ),
+        whole_option("--functions", help="Test functions. Default: 40, or 3 a term.", panel=_FIT),
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", parser=whole, metavar="N", help="Of the functions.", rich_help_panel=_FIT)
-    ] = 0,
+    seed: Annotated[int, whole_option("--seed", help="Of the functions.", panel=_FIT)] = 0,
     as_json: Annotated[
-        Path | None, _option("--json", metavar="FILE", help="Write the numbers to a file too.", panel=_FILES)
+        Path | None, option("--json", metavar="FILE", help="Write the numbers to a file too.", panel=_FILES)
     ] = None,
 ) -> None:
     """Find the equation dx = f(x) dt + sqrt(2 D) dW that keeps the points in their distribution.
@@ -102,5 +89,5 @@ def infer(
         raise Problem(in_options(error)) from None
     typer.echo("\n".join(answer.lines))
     if as_json is not None:
-        as_json.write_text(json.dumps(answer.facts, indent=2) + "\n")
+        write_json(as_json, answer.facts)
     raise typer.Exit(1 if answer.contradicted else 0)

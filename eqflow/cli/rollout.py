@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from eqflow.cli import _place, _rollout_request, _rollout_work, _sources
+from eqflow.cli._options import option, real_option, whole_option
 from eqflow.cli._shell import rank
-from eqflow.cli._words import real, whole
 
 _SYSTEM, _RUN, _FILES = "System", "Run", "Files"
-
-
-def _option(*names: str, help: str, panel: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
-def _whole(*names: str, **more: Any) -> Any:
-    return _option(*names, parser=whole, metavar="N", **more)
-
-
-def _real(*names: str, **more: Any) -> Any:
-    return _option(*names, parser=real, metavar="X", **more)
 
 
 def rollout(
@@ -33,62 +21,66 @@ def rollout(
     file: Annotated[
         Path | None, typer.Argument(help="With points: a .csv, .npy or .hdf5 file.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, _option("--out", "-o", help="Folder of the rollout. Required.", panel=_FILES)] = None,
-    steps: Annotated[int, _whole("--steps", help="Time steps.", panel=_RUN)] = 1000,
+    out: Annotated[Path | None, option("--out", "-o", help="Folder of the rollout. Required.", panel=_FILES)] = None,
+    steps: Annotated[int, whole_option("--steps", help="Time steps.", panel=_RUN)] = 1000,
     dt: Annotated[
-        float | None, _real("--dt", help="Time step. Default: 0.01; run 0.02; the preset's.", panel=_RUN)
+        float | None, real_option("--dt", help="Time step. Default: 0.01; run 0.02; the preset's.", panel=_RUN)
     ] = None,
-    batch: Annotated[int, _whole("--batch", "-n", help="Samples that move at once.", panel=_RUN)] = 64,
+    batch: Annotated[int, whole_option("--batch", "-n", help="Samples that move at once.", panel=_RUN)] = 64,
     every: Annotated[
-        int | None, _whole("--every", help="Keep each EVERY-th state. Default: the first and the last.", panel=_RUN)
+        int | None,
+        whole_option("--every", help="Keep each EVERY-th state. Default: the first and the last.", panel=_RUN),
     ] = None,
     integrator: Annotated[
         str | None,
-        _option("--integrator", help="exact-ou, heun, euler-maruyama or rk4. Default: the best.", panel=_RUN),
+        option("--integrator", help="exact-ou, heun, euler-maruyama or rk4. Default: the best.", panel=_RUN),
     ] = None,
-    seed: Annotated[int, _whole("--seed", help="Same seed, same numbers, for any split of the batch.", panel=_RUN)] = 0,
+    seed: Annotated[
+        int, whole_option("--seed", help="Same seed, same numbers, for any split of the batch.", panel=_RUN)
+    ] = 0,
     device: Annotated[
-        str, _option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
+        str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
     ] = "auto",
-    backend: Annotated[str, _option("--backend", help="auto, or one from `eqflow backends`.", panel=_RUN)] = "auto",
-    eta: Annotated[float | None, _real("--eta", help="Pull to the data. Default: 0.1; run 0.", panel=_SYSTEM)] = None,
+    backend: Annotated[str, option("--backend", help="auto, or one from `eqflow backends`.", panel=_RUN)] = "auto",
+    eta: Annotated[
+        float | None, real_option("--eta", help="Pull to the data. Default: 0.1; run 0.", panel=_SYSTEM)
+    ] = None,
     kernel: Annotated[
         str | None,
-        _option(
+        option(
             "--kernel",
             help="Skew part: rotation:GAMMA, random:SEED[:RADIUS], matrix:'0,-1;1,0' or none. Default: rotation:1.",
             panel=_SYSTEM,
         ),
     ] = None,
     alpha: Annotated[
-        float | None, _real("--alpha", help="Points: squared signal, 1 - noise variance. Default: 0.95.", panel=_SYSTEM)
+        float | None,
+        real_option("--alpha", help="Points: squared signal, 1 - noise variance. Default: 0.95.", panel=_SYSTEM),
     ] = None,
     dataset: Annotated[
-        str | None, _option("--dataset", help="Points: which one of an HDF5 file.", panel=_SYSTEM)
+        str | None, option("--dataset", help="Points: which one of an HDF5 file.", panel=_SYSTEM)
     ] = None,
     columns: Annotated[
-        str | None, _option("--columns", help="Points: x,z or 1,3. Default: all columns.", panel=_SYSTEM)
+        str | None, option("--columns", help="Points: x,z or 1,3. Default: all columns.", panel=_SYSTEM)
     ] = None,
     flow: Annotated[
         str | None,
-        _option("--flow", help="Run: network[:N] or mode[:N]. Default: the one of lowest objective.", panel=_SYSTEM),
+        option("--flow", help="Run: network[:N] or mode[:N]. Default: the one of lowest objective.", panel=_SYSTEM),
     ] = None,
-    means: Annotated[
-        str | None, _option("--means", help="Mixture: '-1.5,0;1.5,0', its default.", panel=_SYSTEM)
-    ] = None,
+    means: Annotated[str | None, option("--means", help="Mixture: '-1.5,0;1.5,0', its default.", panel=_SYSTEM)] = None,
     weights: Annotated[
-        str | None, _option("--weights", help="Mixture: '0.3,0.7'. Default: equal.", panel=_SYSTEM)
+        str | None, option("--weights", help="Mixture: '0.3,0.7'. Default: equal.", panel=_SYSTEM)
     ] = None,
     covariance: Annotated[
         str | None,
-        _option("--covariance", help="'2,0.5;0.5,0.7', or a variance. Default: 1; mixture 0.25.", panel=_SYSTEM),
+        option("--covariance", help="'2,0.5;0.5,0.7', or a variance. Default: 1; mixture 0.25.", panel=_SYSTEM),
     ] = None,
-    dimension: Annotated[int | None, _whole("--dimension", help="Gaussian. Default: 2.", panel=_SYSTEM)] = None,
-    size: Annotated[str | None, _option("--size", help="Gray-Scott: N or HxW. Default: 128.", panel=_SYSTEM)] = None,
+    dimension: Annotated[int | None, whole_option("--dimension", help="Gaussian. Default: 2.", panel=_SYSTEM)] = None,
+    size: Annotated[str | None, option("--size", help="Gray-Scott: N or HxW. Default: 128.", panel=_SYSTEM)] = None,
     show: Annotated[
-        Path | None, _option("--show", help="A picture (.png) or film (.gif, .mp4) at the end.", panel=_FILES)
+        Path | None, option("--show", help="A picture (.png) or film (.gif, .mp4) at the end.", panel=_FILES)
     ] = None,
-    overwrite: Annotated[bool, _option("--overwrite", help="Replace another rollout.", panel=_FILES)] = False,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace another rollout.", panel=_FILES)] = False,
 ) -> None:
     """Follow dynamics that keep a density: dx = (v + eta s) dt + sqrt(2 eta) dW, or the ground truth.
 

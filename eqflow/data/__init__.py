@@ -1,6 +1,6 @@
 """Snapshots, trajectories and points on disk: made, resumed, inspected and read; fields in The Well's HDF5 layout."""
 
-from eqflow.data.folder import DatasetError
+from eqflow.data.files import DatasetError
 from eqflow.data.generate import Progress, Summary, generate
 from eqflow.data.inspect import Report, inspect
 from eqflow.data.points import Cloud, PointsError, check_points, read_points

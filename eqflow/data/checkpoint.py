@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from eqflow.data.folder import DatasetError, explained, sync_folder
+from eqflow.data.files import DatasetError, explained, write_whole
 
 
 class Checkpoint:
@@ -64,18 +64,7 @@ class Checkpoint:
         Raises:
             DatasetError: the disk refuses.
         """
-        with explained("write", self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(f".{self.path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-            content = io.BytesIO()  # torch.save straight to a full disk would hide the OSError
-            torch.save(values, content)
-            try:
-                with open(temporary, "wb") as file:
-                    file.write(content.getbuffer())
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, self.path)
-                sync_folder(self.path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+        content = io.BytesIO()  # torch.save straight to a full disk would hide the OSError
+        torch.save(values, content)
+        write_whole(self.path, content.getbuffer())
         self._last = time.monotonic()

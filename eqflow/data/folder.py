@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from eqflow.data.files import DatasetError, explained, write_whole
 from eqflow.data.lock import Lock
 from eqflow.data.recipe import Recipe
-
-
-class DatasetError(RuntimeError):
-    """A dataset on disk cannot be made or read; the message says what, where and what to do."""
-
-
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full: free some space and run the same command again, the finished shards are kept",
-    errno.EDQUOT: "the quota is used up: free some space and run the same command again, the finished shards are kept",
-    errno.EFBIG: "the file would be larger than allowed here: take a smaller shard_samples, or raise ulimit -f",
-    errno.EACCES: "permission denied: choose a folder that you may write to",
-    errno.EPERM: "permission denied: choose a folder that you may write to",
-    errno.EROFS: "the file system is read-only: choose another folder",
-    errno.ENOTDIR: "a part of the path is a file: choose another folder",
-    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
-}
-
-
-@contextlib.contextmanager
-def explained(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError into a DatasetError that names the action, the path and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        reason = _REMEDIES.get(error.errno, str(error))
-        raise DatasetError(f"cannot {action} {path}: {reason}") from error
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_json(path: Path) -> dict | None:
@@ -96,17 +60,7 @@ class Folder:
 
     def write(self, path: Path, text: str) -> None:
         """Give `path` this content, whole or not at all."""
-        temporary = self.private / f"{path.name}.{os.uname().nodename}.{os.getpid()}.tmp"
-        with explained("write", path):
-            try:
-                with open(temporary, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, path)
-                sync_folder(path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+        write_whole(path, text.encode(), self.private)
 
     def lock(self, shard: int) -> Lock | None:
         """The right to make a shard, or None if another process has it."""

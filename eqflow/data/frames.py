@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqflow.data.folder import DatasetError
+from eqflow.data.files import DatasetError
 from eqflow.data.shard import _LIBVER, Layout, _Image, _no_names, _reserve, _vary
 
 

@@ -16,7 +16,8 @@ import torch
 
 import eqflow
 from eqflow.data import simulate
-from eqflow.data.folder import Folder, claim, explained, stored_recipe
+from eqflow.data.files import explained
+from eqflow.data.folder import Folder, claim, stored_recipe
 from eqflow.data.pipeline import Pipeline, Progress
 from eqflow.data.recipe import Recipe
 from eqflow.data.shard import sha256

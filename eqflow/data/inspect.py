@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from eqflow.data.folder import DatasetError, Folder, explained, read_json, stored_recipe
+from eqflow.data.files import DatasetError, explained
+from eqflow.data.folder import Folder, read_json, stored_recipe
 from eqflow.data.recipe import Recipe
 from eqflow.data.shard import sha256
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from eqflow.data.folder import Folder, explained, sync_folder
+from eqflow.data.files import explained, sync_folder
+from eqflow.data.folder import Folder
 from eqflow.data.lock import Lock
 from eqflow.data.shard import ShardWriter
 from eqflow.data.simulate import Chunk, simulate

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqflow.data.folder import DatasetError, explained, sync_folder
+from eqflow.data.files import DatasetError, explained, sync_folder
 from eqflow.data.frames import layout
 from eqflow.data.lock import Lock
 from eqflow.data.shard import _write_at

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eqflow import ops
-from eqflow.data.folder import DatasetError
+from eqflow.data.files import DatasetError
 from eqflow.data.recipe import Recipe
 from eqflow.systems.gray_scott import DEAD_STD, initial_state, is_dead
 

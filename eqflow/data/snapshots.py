@@ -13,7 +13,8 @@ import yaml
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from eqflow.data.folder import DatasetError, Folder, explained, stored_recipe
+from eqflow.data.files import DatasetError, explained
+from eqflow.data.folder import Folder, stored_recipe
 from eqflow.data.shard import FIELDS
 
 _MOST_OPEN = 32

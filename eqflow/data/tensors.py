@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from eqflow.data.folder import DatasetError, explained, sync_folder
+from eqflow.data.files import DatasetError, explained, write_whole
 
 _NOTE = "eqflow"  # the format keeps several notes in no order, and the bytes would change from run to run
 
@@ -35,21 +35,9 @@ def save_tensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], about: 
         ...     read_tensors(folder + "/a.safetensors")
         ({'mean': tensor([0., 0.])}, {'alpha': 0.95})
     """
-    path = Path(path)
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = save(held, {_NOTE: json.dumps(about, sort_keys=True)})
-    with explained("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_whole(Path(path), content)
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -6,7 +6,8 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from eqflow.data.folder import DatasetError, Folder
+from eqflow.data.files import DatasetError
+from eqflow.data.folder import Folder
 
 PATIENCE = 600.0  # seconds without any change before the others are given up
 _POLL = 0.2
