@@ -23,7 +23,7 @@ from bench.paper.study import Study, run
 from bench.paper.training import Job, train
 from eqflow.dynamics import LearnedFlow
 from eqflow.dynamics.diagnosis import Diagnosis, diagnose
-from eqflow.metrics import DirectionNull, mean_similarity, permutation_null, sign_symmetries, similarity
+from eqflow.metrics import DirectionNull, MeanSimilarity, mean_similarity, permutation_null, sign_symmetries, similarity
 
 MAIN = ("paper", "best")
 _WORDS = {"truth": "Lorenz"}
@@ -59,10 +59,16 @@ def main_table(report: Report, columns: dict[str, fields.Fields], *, diagonal: b
             matrix = similarity(found.of(first), None if own else found.of(second))
             alone = own and len(matrix) == 1
             mean = None if alone else mean_similarity(matrix, diagonal=diagonal or not own)
-            row.append("–" if mean is None else f"{mean.mean:.3f} ± {mean.deviation:.3f}")
+            row.append(_words_of(mean))
             report.keep(**{f"{title}: {first}, {second}": mean and mean._asdict()})
         rows.append([f"{first}, each other" if own else f"{first}, {_WORDS.get(second, second)}", *row])
     report.table("Table 1: |cos| of fields", ["fields", "paper", *columns], rows)
+
+
+def _words_of(mean: MeanSimilarity | None) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean.mean:.3f}" + (f" ± {mean.deviation:.3f}" if mean.pairs > 1 else "")
 
 
 def constants(report: Report, cloud: Cloud, free: Tensor) -> None:
