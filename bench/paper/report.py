@@ -21,6 +21,12 @@ from bench.paper.study import Study
 from bench.paper.training import clock
 
 
+def _without_places(words: list[str]) -> list[str]:
+    """The options of a command, but for the folders of the machine."""
+    places = [index for index, word in enumerate(words) if word in ("--out", "--cache")]
+    return [word for index, word in enumerate(words) if index not in places and index - 1 not in places]
+
+
 class Report:
     """Collects and prints; `write` may be called at any time and again.
 
@@ -105,7 +111,7 @@ class Report:
             "what": self.title,
             "machine": self.machine,
             "gpu": None if self.study.device == "cpu" else machine.describe_gpu(),
-            "command": f"python -m bench.paper.{self.name} {shlex.join(sys.argv[1:])}",
+            "command": f"python -m bench.paper.{self.name} {shlex.join(_without_places(sys.argv[1:]))}",
             "quick": self.study.quick,
             "device_of_training": self.study.device,
             "models": {"main": self.study.models, "variants": self.study.variants},
