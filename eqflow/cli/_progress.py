@@ -103,8 +103,11 @@ class Lines(Silent):
             return
         self._last = now
         tail = f"  {words}" if (words := _left(self.meter)) else ""
-        done = f"{count(progress.samples_done)} of {count(progress.samples_total)} samples"
-        print(f"{done}  {self.meter.words()}{tail}", file=sys.stderr, flush=True)
+        print(f"{self.done(progress)}  {self.meter.words()}{tail}", file=sys.stderr, flush=True)
+
+    def done(self, progress: Any) -> str:
+        """How much of the work is done."""
+        return f"{count(progress.samples_done)} of {count(progress.samples_total)} samples"
 
 
 class Bar(Silent):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any, NamedTuple
 
 from eqflow.cli import _progress
-from eqflow.cli._words import count, duration
+from eqflow.cli._words import count
 
 
 class Progress(NamedTuple):
@@ -55,14 +54,8 @@ def rate(value: float) -> str:
 class Lines(_progress.Lines):
     """A line every few seconds, on stderr."""
 
-    def refresh(self) -> None:
-        now, progress = time.monotonic(), self.meter.latest
-        if progress is None or now - self._last < _progress.EVERY:
-            return
-        self._last = now
-        left = "" if self.meter.left is None else f"  {duration(self.meter.left)} left"
-        done = f"step {count(progress.samples_done)} of {count(progress.samples_total)}"
-        print(f"{done}  {self.meter.words()}{left}", file=sys.stderr, flush=True)
+    def done(self, progress: Progress) -> str:
+        return f"step {count(progress.samples_done)} of {count(progress.samples_total)}"
 
 
 def display(meter: Meter, name: str, steps: int, rank: int) -> _progress.Silent:
