@@ -3,13 +3,15 @@
     python -m bench.gpu --build --wheels WHEELS --out DIR    build the extension for this GPU first, without a network
     python -m bench.gpu --dry-run --out DIR                  the same code at tiny sizes on the CPU
 
-Each stage is a process of its own with a time limit, so that a crash or a hang spoils that stage only. DIR gets three
-files, renewed after every stage: gpu.json (all figures), gpu.md (the tables), gpu.log (what the stages printed).
+Each stage is a process of its own with a time limit, so that a crash or a hang spoils that stage only. Stages that time
+nothing run side by side, the others one at a time. DIR gets three files, renewed after every stage: gpu.json (all
+figures), gpu.md (the tables), gpu.log (what the stages printed).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.gpu_commands import Command, commands
@@ -79,8 +82,7 @@ def environment_for(options: argparse.Namespace) -> dict[str, str]:
 
 def run_stage(stage: Command, left: float, environment: dict[str, str], scratch: Path, log: Path) -> dict:
     """What came of one stage; its log is added to `log`."""
-    limit, rows, text = min(stage.limit, left), scratch / "rows.jsonl", scratch / "log"
-    rows.unlink(missing_ok=True)
+    limit, rows, text = min(stage.limit, left), scratch / f"{stage.name}.jsonl", scratch / f"{stage.name}.log"
     begin = time.monotonic()
     source = Path(__file__).resolve().parent.parent
     if stage.skipped:
@@ -133,6 +135,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def _report(result: dict, results: list[dict], options: argparse.Namespace) -> None:
+    words = f"{result['stage']:12} {result['seconds']:6.1f} s  {result['outcome']}"
+    print(f"{words}  {result.get('last_line', '')[:80]}", flush=True)
+    (options.out / "gpu.json").write_text(json.dumps({"device": options.device, "stages": results}, indent=1) + "\n")
+    (options.out / "gpu.md").write_text(markdown(results))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the stages; 0 if all went well."""
     options = parse(arguments)
@@ -144,17 +153,15 @@ def main(arguments: list[str] | None = None) -> int:
     log, results = options.out / "gpu.log", []
     log.write_bytes(b"")
     with tempfile.TemporaryDirectory() as scratch:
-        for stage in stages:
-            result = run_stage(stage, end - time.monotonic(), environment, Path(scratch), log)
-            results.append(result)
-            print(
-                f"{stage.name:12} {result['seconds']:6.1f} s  {result['outcome']}  {result.get('last_line', '')[:80]}",
-                flush=True,
-            )
-            (options.out / "gpu.json").write_text(
-                json.dumps({"device": options.device, "stages": results}, indent=1) + "\n"
-            )
-            (options.out / "gpu.md").write_text(markdown(results))
+
+        def run(stage: Command) -> dict:
+            return run_stage(stage, end - time.monotonic(), environment, Path(scratch), log)
+
+        for beside, group in itertools.groupby(stages, key=lambda stage: stage.beside):
+            with ThreadPoolExecutor(8 if beside else 1) as pool:
+                for result in pool.map(run, group):
+                    results.append(result)
+                    _report(result, results, options)
     print((options.out / "gpu.md").read_text())
     return int(any(not result["outcome"].startswith(("ok", "skipped")) for result in results))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shutil
 import sys
 import tempfile
@@ -27,6 +28,7 @@ class Command(NamedTuple):
     more: Mapping[str, str] = MappingProxyType({})  # environment
     skipped: str | None = None  # why it cannot run
     has_rows: bool = False  # takes --rows FILE
+    beside: bool = False  # no timing, so that it may run beside others
 
 
 def _tool(name: str) -> str | None:
@@ -60,10 +62,13 @@ def commands(options: argparse.Namespace) -> list[Command]:
         )
 
     def tests(name: str, limit: float, *words: str) -> Command:
-        parallel = ["-n", "auto"] if name == "tests" and importlib.util.find_spec("xdist") else []
+        processes = str(min(8, os.cpu_count() or 1)) if gpu else "auto"  # each takes memory of the GPU
+        parallel = ["-n", processes] if importlib.util.find_spec("xdist") else []
         base = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests"), *parallel, *words]
         # 5: nothing was collected. A dry run only asks whether the tests can be collected.
-        return Command(name, limit, [*base, *(["--collect-only"] if options.dry_run else [])], allowed=(0, 5))
+        return Command(
+            name, limit, [*base, *(["--collect-only"] if options.dry_run else [])], allowed=(0, 5), beside=True
+        )
 
     sanitizer = _tool("compute-sanitizer")
     absent = None if sanitizer and gpu else "compute-sanitizer is not here" if gpu else "a dry run has no GPU"
@@ -73,22 +78,22 @@ def commands(options: argparse.Namespace) -> list[Command]:
     return [
         *build,
         measure("environment", 60),
-        measure("bits", 60),
+        measure("bits", 60, beside=True),
         tests("gpu-tests", 100, "-m", "gpu"),
+        measure("networks", 60, beside=True),
+        measure("sanitized", 60, *sanitize, "memcheck", label="memcheck", skipped=absent, more=plain, beside=True),
+        measure("sanitized", 60, *sanitize, "racecheck", label="racecheck", skipped=absent, more=plain, beside=True),
         measure("limits", 60),
-        measure("networks", 60),
-        measure("training", 120),
-        measure("derivatives", 40),
         measure("gray-scott", 70),
-        measure("normals", 40),
+        measure("training", 120),
         measure("langevin", 60),
+        measure("normals", 40),
         measure("dataset", 60),
-        measure("sanitized", 60, *sanitize, "memcheck", label="memcheck", skipped=absent, more=plain),
-        measure("sanitized", 60, *sanitize, "racecheck", label="racecheck", skipped=absent, more=plain),
-        measure("triton", 60),
         measure("kernel-score", 30),
+        measure("derivatives", 40),
         measure("rollout", 60),
         measure("peers", 90),
+        measure("triton", 60),
         measure("disk", 60),
         tests("tests", 120, "-m", "not gpu"),
     ]
