@@ -1,4 +1,4 @@
-"""Standard normals by counter in Triton: csrc/philox.h holds the same arithmetic, eqflow/ops/normal.py the contract."""
+"""Standard normals by counter in Triton: csrc/philox.h has the same bits, eqflow/ops/normal.py the contract."""
 
 import torch
 import triton
