@@ -1,37 +1,103 @@
 // Standard normals by counter: see csrc/philox.h for the arithmetic and eqflow/ops/normal.py for the contract.
-#include "cuda.cuh"
 #include "kernels.h"
 #include "philox.h"
+#include "rows.cuh"
 
 namespace eqflow {
 namespace {
 
-constexpr unsigned block = 256;
-constexpr std::int64_t most_blocks_x = INT_MAX, most_blocks_y = 65535;
+using std::int64_t;
 
-// Threads along x take the groups of a sample and threads along y the samples, so that no index needs a division.
-template <bool whole_words>
+constexpr int block = 256, warp = 32;
+
+// A thread draws four sites of one sample; its next ones are `turn` numbers further. Samples of whole, aligned words
+// are written as such.
 __global__ void __launch_bounds__(block)
-    normal_kernel(NormalParams p, std::int64_t groups, float *__restrict__ output) {
-  const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
-  const std::int64_t first_group = static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
-  const std::int64_t row_step = static_cast<std::int64_t>(gridDim.x) * blockDim.y;
-  const std::int64_t group_step = static_cast<std::int64_t>(gridDim.y) * blockDim.x;
-  for (std::int64_t row = first_row; row < p.batch; row += row_step) {
+    word_kernel(NormalParams p, PhiloxKeys keys, int64_t turn, float *__restrict__ output) {
+  const Share share;
+  for (int64_t row = share.row; row < p.batch; row += share.row_step) {
     const auto sample = static_cast<std::uint32_t>(p.first_sample + static_cast<std::uint64_t>(row));
-    for (std::int64_t group = first_group; group < groups; group += group_step) {
-      const Normals n = site_normals(static_cast<std::uint32_t>(group), sample, p.step, p.stream, p.seed);
-      float *to = output + row * p.sites + 4 * group;
-      if constexpr (whole_words) {
-        *reinterpret_cast<float4 *>(to) = make_float4(n.x, n.y, n.z, n.w);
-      } else {
-        const std::int64_t left = p.sites - 4 * group; // the last group of a sample may be cut short
-        to[0] = n.x;
-        if (left > 1) to[1] = n.y;
-        if (left > 2) to[2] = n.z;
-        if (left > 3) to[3] = n.w;
-      }
+    const float *const end = output + (row + 1) * p.sites;
+    auto group = static_cast<std::uint32_t>(share.group);
+    for (float *to = output + row * p.sites + 4 * share.group; to < end; to += turn) {
+      const Normals n = site_normals(site_counter(group, sample, p.step, p.stream), keys);
+      *reinterpret_cast<float4 *>(to) = make_float4(n.x, n.y, n.z, n.w);
+      group += static_cast<std::uint32_t>(share.group_step);
     }
+  }
+}
+
+// Any other size: the numbers of a warp follow each other in memory, so it puts them in order in shared memory and
+// writes neighbours at a time.
+struct Stage {
+  int lane;
+  float *numbers; // 128 of them, of this warp
+
+  __device__ __forceinline__ void write(float *to, int count) const {
+    EQFLOW_UNROLL
+    for (int i = lane; i < lane + 4 * warp; i += warp)
+      if (i < count) to[i] = numbers[i];
+  }
+  __device__ __forceinline__ void write_words(float *to, int count) const {
+    if (4 * lane < count) reinterpret_cast<float4 *>(to)[lane] = reinterpret_cast<const float4 *>(numbers)[lane];
+  }
+};
+
+__device__ __forceinline__ Stage stage_of(float4 *staged) {
+  const int thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x), lane = thread % warp;
+  return {lane, reinterpret_cast<float *>(staged + (thread - lane))};
+}
+
+// Rows of at least a warp's 128 sites.
+__global__ void __launch_bounds__(block)
+    long_row_kernel(NormalParams p, PhiloxKeys keys, int64_t turn, float *__restrict__ output) {
+  __shared__ float4 staged[block];
+  const Stage stage = stage_of(staged);
+  const Share share;
+  for (int64_t row = share.row; row < p.batch; row += share.row_step) {
+    const auto sample = static_cast<std::uint32_t>(p.first_sample + static_cast<std::uint64_t>(row));
+    auto group = static_cast<std::uint32_t>(share.group);
+    const int64_t first = 4 * (share.group - stage.lane);
+    float *to = output + row * p.sites + first;
+    for (int64_t left = p.sites - first; left > 0; left -= turn) {
+      const Normals n = site_normals(site_counter(group, sample, p.step, p.stream), keys);
+      reinterpret_cast<float4 *>(stage.numbers)[stage.lane] = make_float4(n.x, n.y, n.z, n.w);
+      __syncwarp();
+      stage.write(to, left < 4 * warp ? static_cast<int>(left) : 4 * warp);
+      __syncwarp();
+      to += turn;
+      group += static_cast<std::uint32_t>(share.group_step);
+    }
+  }
+}
+
+// Rows whose groups are fewer than the lanes of a warp.
+__global__ void __launch_bounds__(block)
+    short_row_kernel(NormalParams p, PhiloxKeys keys, int64_t turn, float *__restrict__ output) {
+  __shared__ float4 staged[block];
+  const Stage stage = stage_of(staged);
+  const Share share;
+  const int sites = static_cast<int>(p.sites), site = 4 * static_cast<int>(threadIdx.x);
+  const int row_of_warp = stage.lane / static_cast<int>(blockDim.x), rows = warp / static_cast<int>(blockDim.x);
+  const int64_t first_row = share.row - row_of_warp;
+  float *const own = stage.numbers + row_of_warp * sites + site;
+  float *to = output + first_row * sites;
+  const bool whole_words = rows * sites % 4 == 0 && reinterpret_cast<std::uintptr_t>(output) % 16 == 0;
+  auto sample = static_cast<std::uint32_t>(p.first_sample + static_cast<std::uint64_t>(share.row));
+  for (int64_t left = (p.batch - first_row) * sites; left > 0; left -= turn) {
+    const Normals n = site_normals(site_counter(threadIdx.x, sample, p.step, p.stream), keys);
+    if (site < sites) own[0] = n.x;
+    if (site + 1 < sites) own[1] = n.y;
+    if (site + 2 < sites) own[2] = n.z;
+    if (site + 3 < sites) own[3] = n.w;
+    __syncwarp();
+    if (whole_words && left >= rows * sites)
+      stage.write_words(to, rows * sites);
+    else
+      stage.write(to, left < rows * sites ? static_cast<int>(left) : rows * sites);
+    __syncwarp();
+    to += turn;
+    sample += static_cast<std::uint32_t>(share.row_step);
   }
 }
 
@@ -40,17 +106,13 @@ __global__ void __launch_bounds__(block)
 void normal_cuda(const NormalParams &p, float *output, CudaQueue queue) {
   if (p.batch == 0 || p.sites == 0) return;
   const DeviceGuard guard(queue.device);
-  const std::int64_t groups = (p.sites + 3) / 4;
-  dim3 threads(1);
-  while (threads.x < block && threads.x < groups) threads.x *= 2;
-  threads.y = block / threads.x;
-  const std::int64_t rows = (p.batch + threads.y - 1) / threads.y, columns = (groups + threads.x - 1) / threads.x;
-  const dim3 blocks(static_cast<unsigned>(rows < most_blocks_x ? rows : most_blocks_x),
-                    static_cast<unsigned>(columns < most_blocks_y ? columns : most_blocks_y));
-  if (p.sites % 4 == 0 && is_aligned(output))
-    EQFLOW_LAUNCH(normal_kernel<true>, blocks, threads, 0, stream_of(queue), p, groups, output);
-  else
-    EQFLOW_LAUNCH(normal_kernel<false>, blocks, threads, 0, stream_of(queue), p, groups, output);
+  const int64_t groups = divide_up(p.sites, 4);
+  const dim3 threads = threads_of_shares(block, groups), blocks = blocks_of_shares(threads, p.batch, groups);
+  const bool whole_words = p.sites % 4 == 0 && is_aligned(output);
+  const int64_t turn =
+      threads.x < warp && !whole_words ? p.sites * threads.y * blocks.y : int64_t{4} * threads.x * blocks.x;
+  const auto kernel = whole_words ? word_kernel : threads.x < warp ? short_row_kernel : long_row_kernel;
+  EQFLOW_LAUNCH(kernel, blocks, threads, 0, stream_of(queue), p, philox_keys(p.seed), turn, output);
 }
 
 } // namespace eqflow

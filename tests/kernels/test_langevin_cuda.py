@@ -38,7 +38,8 @@ def problem(batch: int, channels: int, height: int, width: int, radius: int):
 
 
 SHAPES = [  # batch, channels, height, width, radius
-    *((2, channels, 4, 6, 0) for channels in (1, 2, 3, 4, 5, 8, 16, 17)),
+    *((2, channels, 4, 6, 0) for channels in (1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33)),
+    (1, 6, 24, 24, 0),  # more groups than a block has threads for
     (300, 2, 1, 4, 0),
     (1, 2, 64, 64, 0),
     *((70, dimension, 1, 1, 0) for dimension in (1, 2, 3, 7)),
@@ -46,7 +47,8 @@ SHAPES = [  # batch, channels, height, width, radius
     (2, 2, 3, 5, 1),
     *((2, channels, 6, 8, radius) for radius in (1, 2) for channels in (1, 2, 3, 4, 6)),
     (1, 2, 1, 4, 2),
-    (1, 2, 40, 140, 1),  # more than one tile
+    *((1, channels, 40, 140, radius) for channels, radius in ((2, 1), (1, 2), (4, 1))),  # more than one tile
+    (2, 2, 2, 4, 2),
     (1, 1, 5, 8, 3),
     (1, 2, 4, 2, 3),
 ]
@@ -112,29 +114,37 @@ def compiled(request, tmp_path_factory):
 
 # Of sm_80, sm_90 and sm_100 with nvcc 13.0, in brackets the most that float32 and bfloat16 outputs take.
 REGISTERS = {
-    "pixel_kernelILi1E": 48,  # 40
-    "pixel_kernelILi2E": 56,  # 48
-    "pixel_kernelILi4E": 72,  # 64
-    "pixel_kernelILi16E": 224,  # 218
-    "tile_kernel": 100,  # 96
-    "site_kernel": 56,  # 48
+    "pixel_kernelILi1E": 48,  # 48
+    "pixel_kernelILi2E": 64,  # 63
+    "pixel_kernelILi4E": 80,  # 71
+    "channel_kernel": 64,  # 64
+    "tile_kernel": 128,  # 128
+    "site_kernel": 128,  # 116
 }
 
 
 def test_nothing_spills_and_registers_stay_within_their_ceilings(compiled):
     resources, _ = compiled
-    assert len(resources) == 12 + 16 + 2
+    assert len(resources) == 8 + 2 + 16 + 2
     assert not {name: row for name, row in resources.items() if row["STACK"] or row["LOCAL"]}
     for kernel, ceiling in REGISTERS.items():
         assert max(row["REG"] for name, row in resources.items() if kernel in name) <= ceiling
 
 
-def test_two_channels_take_at_most_80_instructions_a_number(compiled):
+def test_two_channels_take_at_most_60_instructions_a_number(compiled):
     """The loop over a thread's pixels: 8 numbers a turn, the sides of branches that are not taken included."""
     _, kernels = compiled
     counts = [len(kernel.hot_loop()) / 8 for kernel in kernels if "pixel_kernelILi2E" in kernel.name]
     assert len(counts) == 2
-    assert all(count <= 80 for count in counts)
+    assert all(count <= 60 for count in counts)
+
+
+def test_noise_converts_no_integer(compiled):
+    """A conversion runs at a quarter of the speed of other instructions."""
+    _, kernels = compiled
+    for kernel in kernels:
+        if "pixel_kernel" in kernel.name:
+            assert not {"I2F", "I2FP", "F2I"} & set(kernel.hot_loop())
 
 
 def test_memory_is_read_and_written_16_bytes_at_a_time(compiled):
@@ -143,3 +153,10 @@ def test_memory_is_read_and_written_16_bytes_at_a_time(compiled):
         if "pixel_kernelILi2E" in kernel.name:
             body = kernel.hot_loop()
             assert body.count("STG") == 2 and body.count("LDG") <= 8  # as single numbers: 8 and 24
+
+
+def test_tiles_go_past_the_registers(compiled):
+    _, kernels = compiled
+    for kernel in kernels:
+        if "tile_kernel" in kernel.name or "channel_kernel" in kernel.name:
+            assert "LDGSTS" in {opcode for _, opcode, _ in kernel.code}, kernel.name
