@@ -4,110 +4,83 @@
 //   back: z_l' = a'(z_l) o h_l' + a''(z_l) o sum over j of Y_l,j o T_l,j',  Y_l,j' = a'(z_l) o T_l,j'
 //         dW_l = z_l' h_{l-1}^T + sum over j of Y_l,j' T_{l-1,j}^T,  db_l = z_l',  h_{l-1}' = W_l^T z_l', and so T'
 //
-// A matrix product gives every thread eight features of four columns. Where a warp lies within one group of eight
-// features it reads its weights once for all lanes. Every sum runs in an order that depends on shapes alone.
+// A matrix product gives every thread 8 x 4 numbers, and a warp's threads lie so that what they read at a time fills
+// whole rows of the banks of shared memory. Every sum runs in an order that depends on shapes alone.
 #pragma once
-#include "cuda.cuh"
+#include "mlp_numbers.cuh"
 #include "mlp_plan.h"
-#include "philox.h"
 
 namespace eqflow {
 
-// sigmoid of z, and with it all of a(z) = z sigmoid(z): a' = s (1 + z (1 - s)), a'' = s (1 - s) (2 + z (1 - 2 s)).
-__device__ __forceinline__ float sigmoid(float z) {
-#if defined(__CUDA_ARCH__)
-  return __fdividef(1.0f, 1.0f + expf(-z));
-#else
-  return 1.0f / (1.0f + expf(-z));
-#endif
-}
+constexpr int warp = 32;
 
-__device__ __forceinline__ float slope_of_silu(float z, float s) { return s * fused(z, 1.0f - s, 1.0f); }
+// The gradient that a block adds to: the sum of `before` arrays, `stride` apart, in their order. It replaces the first.
+struct Gradient {
+  float *numbers;
+  std::int64_t stride;
+  int before;
 
-__device__ __forceinline__ float bend_of_silu(float z, float s) {
-  return s * (1.0f - s) * fused(z, fused(-2.0f, s, 1.0f), 2.0f);
-}
-
-// Absolute error below 2e-7 for |angle| up to 10^4: reduced by quarters of a turn in three parts.
-__device__ __forceinline__ void sine_cosine(float angle, float &sine, float &cosine) {
-  const float quarter = rintf(angle * 0.636619772367581343f);
-  float r = fused(quarter, -1.5703125f, angle);
-  r = fused(quarter, -4.837512969970703e-4f, r);
-  r = fused(quarter, -7.549789948768648e-8f, r);
-  const float z = r * r;
-  float s = fused(fused(-1.9515295891e-4f, z, 8.3321608736e-3f), z, -1.6666654611e-1f);
-  s = fused(s * z, r, r);
-  float c = fused(fused(2.443315711809948e-5f, z, -1.388731625493765e-3f), z, 4.166664568298827e-2f);
-  c = fused(c * z, z, fused(z, -0.5f, 1.0f));
-  const int q = static_cast<int>(quarter);
-  const float even = (q & 1) ? c : s, odd = (q & 1) ? s : c;
-  sine = (q & 2) ? -even : even;
-  cosine = ((q + 1) & 2) ? -odd : odd;
-}
-
-// Four columns side by side.
-using Four = float[4];
-
-__device__ __forceinline__ void load_four(const float *from, Four &to) {
-  const float4 four = *reinterpret_cast<const float4 *>(from);
-  to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
-}
-
-__device__ __forceinline__ void store_four(float *to, const Four &from) {
-  *reinterpret_cast<float4 *>(to) = make_float4(from[0], from[1], from[2], from[3]);
-}
+  // sum[i] goes to place[i], where that is not negative.
+  template <int count> __device__ __forceinline__ void add(const int (&place)[count], const float (&sum)[count]) const {
+    float all[count] = {};
+#pragma unroll 1
+    for (int array = 0; array < before; ++array) {
+      EQFLOW_UNROLL
+      for (int i = 0; i < count; ++i)
+        if (place[i] >= 0) all[i] += numbers[array * stride + place[i]];
+    }
+    EQFLOW_UNROLL
+    for (int i = 0; i < count; ++i)
+      if (place[i] >= 0) numbers[place[i]] = all[i] + sum[i];
+  }
+};
 
 template <Place place> class MlpBlock {
 public:
   const MlpPlan &plan;
-  float *weights, *arena;
+  const float *packed; // all weights of the model
+  float *held, *arena; // what shared memory holds of them, and the tile
   int thread = static_cast<int>(threadIdx.x);
   int rows = 0, directions = 0, columns = 0, count = 0; // count: rows that are there
-  float *from, *adjoint;
+  int swapped_in = 0; // the hidden layer whose weights are held, where they take turns
+  float *front;
 
   // memory: as much as lies outside shared memory, this block's.
-  __device__ __forceinline__ MlpBlock(const MlpPlan &plan, float *shared, float *memory) : plan(plan) {
-    if constexpr (place == Place::on_chip) {
-      weights = shared;
-      arena = shared + plan.weights_floats;
-    } else if constexpr (place == Place::tile_on_chip) {
-      weights = memory;
-      arena = shared;
-    } else {
-      weights = memory;
-      arena = memory + plan.weights_floats;
-    }
-    from = arena + plan.from;
-    adjoint = arena + plan.adjoint;
+  __device__ __forceinline__ MlpBlock(const MlpPlan &plan, const float *packed, float *shared, float *memory)
+      : plan(plan), packed(packed), held(shared), arena(place == Place::on_chip ? shared + plan.held_floats : memory),
+        front(arena + plan.front) {
+    if constexpr (place == Place::on_chip)
+      fetch_weights(0, 0, plan.swapped ? plan.resident_floats : plan.weights_floats);
   }
 
-  // Rows with their tangents, or more rows without, but not many more than there are.
-  __device__ __forceinline__ void set_extent(bool tangents, std::int64_t available) {
-    rows = tangents ? plan.rows : available < plan.columns ? static_cast<int>(available + 3) & ~3 : plan.columns;
+  // Rows with their tangents, or as many rows without as there would be columns with them.
+  __device__ __forceinline__ void set_extent(bool tangents, std::int64_t all_rows) {
+    rows = tangents ? plan.rows : all_rows < plan.columns ? static_cast<int>(all_rows + 3) & ~3 : plan.columns;
     directions = tangents ? plan.directions : 0;
     columns = rows * (1 + directions);
   }
 
   __device__ __forceinline__ void set_count(std::int64_t left) { count = left < rows ? static_cast<int>(left) : rows; }
 
-  // parameters and place within the block, for each parameter of the network.
-  template <class Function> __device__ __forceinline__ void for_each_parameter(Function function) const {
-    for (int l = 0; l <= plan.hidden_layers; ++l) {
-      const MlpLayer &layer = plan.layer[l];
-      const int numbers = layer.out * layer.into;
-      for (int i = thread; i < numbers; i += MlpPlan::threads)
-        function(layer.parameters + i, layer.weights + i / layer.into * layer.stride + i % layer.into);
-      if (layer.bias >= 0)
-        for (int i = thread; i < layer.out; i += MlpPlan::threads)
-          function(layer.parameters + numbers + i, layer.bias + i);
-    }
+  __device__ __forceinline__ void fetch_weights(int to, int from, int floats) {
+    for (int i = 4 * thread; i < floats; i += 4 * plan.threads) copy_four(held + to + i, packed + from + i);
   }
 
-  __device__ __forceinline__ void load_weights(const float *parameters) {
-    for (int i = thread; i < plan.weights_floats; i += MlpPlan::threads) weights[i] = 0.0f;
-    __syncthreads();
-    for_each_parameter([&](int parameter, int at) { weights[at] = parameters[parameter]; });
-    __syncthreads();
+  // Begins to fetch the weights of a layer where hidden layers take turns. Nobody may still read those of another.
+  __device__ __forceinline__ void swap_in(int l) {
+    if (place == Place::off_chip || !plan.swapped || l == 0 || l == swapped_in) return;
+    swapped_in = l;
+    fetch_weights(plan.resident_floats, plan.layer[l].weights, padded(plan.layer[l].out) * plan.layer[l].stride);
+  }
+
+  __device__ __forceinline__ const float *weights_of(int l) const {
+    if constexpr (place == Place::off_chip) return packed + plan.layer[l].weights;
+    return held + (plan.swapped && l > 0 && l < plan.hidden_layers ? plan.resident_floats : plan.layer[l].weights);
+  }
+
+  __device__ __forceinline__ const float *bias_of(int l) const { // or null
+    if (plan.layer[l].bias < 0) return nullptr;
+    return (place == Place::on_chip ? held : packed) + plan.layer[l].bias;
   }
 
   // --- The way out ---------------------------------------------------------------------------------------------------
@@ -115,94 +88,152 @@ public:
   // h_0 of the points, and its tangents. Along the axes only the features of one coordinate depend on it: nothing else
   // of those columns is ever read.
   __device__ __forceinline__ void encode() {
-    const int height = (plan.inputs + 7) & ~7;
     float *const to = arena + plan.encoded;
     const float *const points = arena + plan.points, *const drawn = arena + plan.drawn;
-    for (int item = thread; item < height * rows; item += MlpPlan::threads) {
-      const int i = item / rows, b = item % rows, coordinate = i % plan.dimension, group = i / plan.dimension;
-      float value = 0.0f, slope = 0.0f;
-      if (i < plan.inputs) {
-        const float x = points[b * plan.dimension + coordinate];
-        if (group == 0) {
-          value = x;
-          slope = 1.0f;
-        } else {
-          const float frequency = static_cast<float>(1 << ((group - 1) / 2));
-          float sine, cosine;
-          sine_cosine(frequency * x, sine, cosine);
-          value = group & 1 ? sine : cosine;
-          slope = frequency * (group & 1 ? cosine : -sine);
-        }
-      }
-      float *const column = to + i * plan.stride + b;
+    const auto put = [&](int feature, int b, int coordinate, float value, float slope) {
+      float *const column = to + feature * plan.stride + b;
       column[0] = value;
-      if (directions == 0) continue;
+      if (directions == 0) return;
       if (plan.along_probes) {
+#pragma unroll 1
         for (int k = 0; k < directions; ++k)
           column[(1 + k) * rows] = slope * drawn[(b * directions + k) * plan.dimension + coordinate];
       } else {
         column[(1 + coordinate) * rows] = slope;
       }
+    };
+    for (int item = thread; item < (1 + plan.frequencies) * plan.dimension * rows; item += plan.threads) {
+      const int b = item % rows, octave = item / rows / plan.dimension, coordinate = item / rows % plan.dimension;
+      const float x = points[b * plan.dimension + coordinate];
+      if (octave == 0) {
+        put(coordinate, b, coordinate, x, 1.0f);
+        continue;
+      }
+      const float frequency = static_cast<float>(1 << (octave - 1));
+      float sine, cosine;
+      sine_cosine(frequency * x, sine, cosine);
+      const int feature = (2 * octave - 1) * plan.dimension + coordinate;
+      put(feature, b, coordinate, sine, frequency * cosine);
+      put(feature + plan.dimension, b, coordinate, cosine, -frequency * sine);
     }
   }
 
-  // to = W from + b. steps: of the features that a tangent of the first layer depends on, 1 for all of them.
-  __device__ __forceinline__ void multiply(const MlpLayer &layer, const float *source, float *to, int step) {
-    const int groups = columns / 4, tiles = (layer.out + 7) / 8 * groups;
+  // A product that is `features` tall: 8 x 4 numbers of it, or half of what they are sums of, are formed by
+  // accumulate(column, feature, half, halves, sum), `column` and `feature` being the first ones and `distance` the step
+  // from one of the features to the next. row(band, lane) is that first feature, for which of four threads a warp has
+  // beside each other on the features from `band` on. Two threads share a sum where there are enough of them.
+  template <class Row, class Accumulate>
+  __device__ __forceinline__ void form(int features, float *to, Row row, int distance, Accumulate accumulate) const {
+    const int across = (columns + MlpPlan::wide - 1) / MlpPlan::wide;
+    const int items = padded(features) / MlpPlan::tall * across * warp, halves = 2 * items <= plan.threads ? 2 : 1;
 #pragma unroll 1
-    for (int tile = thread; tile < tiles; tile += MlpPlan::threads) {
-      const int column = tile % groups * 4, first = tile / groups * 8, direction = column / rows;
-      const float *w = weights + layer.weights + first * layer.stride;
-      const float *x = source + column;
-      float sum[8][4];
-      EQFLOW_UNROLL
-      for (int r = 0; r < 8; ++r) {
-        const float start = layer.bias >= 0 && direction == 0 ? weights[layer.bias + first + r] : 0.0f;
+    for (int start = 0; start < halves * items; start += plan.threads) {
+      const int half = (start + thread) / items, item = start + thread - half * items;
+      const int share = item / warp, lane = item % warp;
+      const int column = share % across * MlpPlan::wide + lane % 8 * broad, band = share / across * MlpPlan::tall;
+      const bool there = half < halves && column < columns;
+      float *const at = to + row(band, lane / 8) * plan.stride + column;
+      float sum[high][4] = {};
+      if (there) accumulate(column, row(band, lane / 8), half, halves, sum);
+      if (halves == 2) {
+        if (there && half == 1) store_rows(at, distance, sum);
+        __syncthreads();
+        if (!there || half == 1) continue;
         EQFLOW_UNROLL
-        for (int c = 0; c < 4; ++c) sum[r][c] = start;
-      }
-      if (step > 1) {
-        const int skip = direction == 0 ? 1 : step;
-        int i = direction == 0 ? 0 : direction - 1;
-#pragma unroll 1
-        for (; i < layer.into; i += skip) {
-          Four four;
-          load_four(x + i * plan.stride, four);
+        for (int r = 0; r < high; ++r) {
+          Four other;
+          load_four(at + r * distance * plan.stride, other);
           EQFLOW_UNROLL
-          for (int r = 0; r < 8; ++r) {
-            const float weight = w[r * layer.stride + i];
-            EQFLOW_UNROLL
-            for (int c = 0; c < 4; ++c) sum[r][c] = fused(weight, four[c], sum[r][c]);
-          }
-        }
-      } else {
-#pragma unroll 1
-        for (int i = 0; i < layer.into; i += 4, w += 4, x += 4 * plan.stride) {
-          Four four[4];
-          EQFLOW_UNROLL
-          for (int k = 0; k < 4; ++k) load_four(x + k * plan.stride, four[k]);
-          EQFLOW_UNROLL
-          for (int r = 0; r < 8; ++r) {
-            Four weight;
-            load_four(w + r * layer.stride, weight);
-            EQFLOW_UNROLL
-            for (int k = 0; k < 4; ++k) {
-              EQFLOW_UNROLL
-              for (int c = 0; c < 4; ++c) sum[r][c] = fused(weight[k], four[k][c], sum[r][c]);
-            }
-          }
+          for (int c = 0; c < 4; ++c) sum[r][c] += other[c];
         }
       }
-      EQFLOW_UNROLL
-      for (int r = 0; r < 8; ++r) store_four(to + (first + r) * plan.stride + column, sum[r]);
+      if (there) store_rows(at, distance, sum);
     }
+  }
+
+  __device__ __forceinline__ void store_rows(float *at, int distance, const float (&sum)[MlpPlan::high][4]) const {
+    EQFLOW_UNROLL
+    for (int r = 0; r < MlpPlan::high; ++r) store_four(at + r * distance * plan.stride, sum[r]);
+  }
+
+  // Where a sum begins: at the bias in the columns of the state.
+  __device__ __forceinline__ void begin(const float *bias, int distance, float (&sum)[MlpPlan::high][4]) const {
+    EQFLOW_UNROLL
+    for (int r = 0; r < MlpPlan::high; ++r) {
+      EQFLOW_UNROLL
+      for (int c = 0; c < 4; ++c) sum[r][c] = bias[r * distance];
+    }
+  }
+
+  // to = W source + b, of a hidden layer after the first.
+  __device__ __forceinline__ void multiply(int l, const float *source, float *to) const {
+    const MlpLayer &layer = plan.layer[l];
+    // Every fourth feature, so that the rows that a warp reads lie side by side.
+    const auto row = [](int band, int lane) { return band + lane; };
+    form(layer.out, to, row, 4, [&](int column, int first, int half, int halves, float (&sum)[high][4]) {
+      const int middle = halves == 2 ? (layer.into / 2 + 3) & ~3 : layer.into;
+      const int from = half == 0 ? 0 : middle, end = half == 0 ? middle : layer.into;
+      const float *w = weights_of(l) + first * layer.stride + from, *x = source + from * plan.stride + column;
+      if (half == 0 && column < rows) begin(bias_of(l) + first, 4, sum);
+#pragma unroll 1
+      for (int i = from; i < end; i += 4, w += 4, x += 4 * plan.stride) {
+        Four four[4];
+        EQFLOW_UNROLL
+        for (int k = 0; k < 4; ++k) load_four(x + k * plan.stride, four[k]);
+        EQFLOW_UNROLL
+        for (int r = 0; r < high; ++r) {
+          Four weight;
+          load_four(w + 4 * r * layer.stride, weight);
+          EQFLOW_UNROLL
+          for (int k = 0; k < 4; ++k) {
+            EQFLOW_UNROLL
+            for (int c = 0; c < 4; ++c) sum[r][c] = fused(weight[k], four[k][c], sum[r][c]);
+          }
+        }
+      }
+    });
+  }
+
+  // to = W^T source (+ b), W of `height` rows. along_axes: of the rows, the tangent of direction j has j, j + d, ...
+  __device__ __forceinline__ void multiply_transposed(const float *weights, int stride, int height, const float *bias,
+                                                      int features, bool along_axes, const float *source,
+                                                      float *to) const {
+    const auto row = [](int band, int lane) { return band + high * lane; };
+    form(features, to, row, 1, [&](int column, int first, int half, int halves, float (&sum)[high][4]) {
+      const int direction = along_axes ? column / rows : 0, step = direction == 0 ? 1 : plan.dimension;
+      const int start = direction == 0 ? 0 : direction - 1,
+                middle = halves == 2 ? (height / step + 1) / 2 * step : height;
+      const int from = start + (half == 0 ? 0 : middle), end = half == 0 && halves == 2 ? start + middle : height;
+      const float *w = weights + from * stride + first, *x = source + from * plan.stride + column;
+      if (bias && half == 0 && column < rows) begin(bias + first, 1, sum);
+#pragma unroll 4
+      for (int o = from; o < end; o += step, w += step * stride, x += step * plan.stride) {
+        Four weight[high / 4], four;
+        EQFLOW_UNROLL
+        for (int r = 0; r < high / 4; ++r) load_four(w + 4 * r, weight[r]);
+        load_four(x, four);
+        EQFLOW_UNROLL
+        for (int r = 0; r < high; ++r) {
+          EQFLOW_UNROLL
+          for (int c = 0; c < 4; ++c) sum[r][c] = fused(weight[r / 4][r % 4], four[c], sum[r][c]);
+        }
+      }
+    });
+  }
+
+  // Where four rows of a feature lie in a buffer, for each feature of a layer: the lanes of a warp take many features,
+  // which lie in different banks.
+  template <class Function>
+  __device__ __forceinline__ void for_each_four(const MlpLayer &layer, Function function) const {
+    const int height = padded(layer.out);
+#pragma unroll 1
+    for (int item = thread; item < height * rows / 4; item += plan.threads)
+      function(item % height * plan.stride + item / height * 4);
   }
 
   // to: h and T of the layer whose z and Y these are.
   __device__ __forceinline__ void activate(const MlpLayer &layer, const float *state, float *to) const {
-    const int groups = rows / 4, height = (layer.out + 7) & ~7;
-    for (int item = thread; item < height * groups; item += MlpPlan::threads) {
-      const int at = item / groups * plan.stride + item % groups * 4;
+    for_each_four(layer, [&](int at) {
       Four z, slope;
       load_four(state + at, z);
       EQFLOW_UNROLL
@@ -212,6 +243,7 @@ public:
         z[c] *= s;
       }
       store_four(to + at, z);
+#pragma unroll 1
       for (int k = 1; k <= directions; ++k) {
         Four y;
         load_four(state + at + k * rows, y);
@@ -219,27 +251,30 @@ public:
         for (int c = 0; c < 4; ++c) y[c] *= slope[c];
         store_four(to + at + k * rows, y);
       }
-    }
+    });
   }
 
   // The output, moved and scaled. The threads share out the features too, and the parts are added up afterwards.
   __device__ __forceinline__ void project(const float *mean, const float *mean_rest, const float *inverse_scale) {
     const MlpLayer &layer = plan.layer[plan.hidden_layers];
-    const int slices = columns < MlpPlan::threads ? MlpPlan::threads / columns : 1;
+    const float *const weights = weights_of(plan.hidden_layers), *const bias = bias_of(plan.hidden_layers);
+    const int fitting = plan.threads / columns, slices = fitting > MlpPlan::most_slices ? MlpPlan::most_slices
+                                                         : fitting > 1                  ? fitting
+                                                                                        : 1;
     const int height = (plan.dimension + 3) & ~3;
-    float *const parts = adjoint;
+    float *const parts = arena + plan.parts;
 #pragma unroll 1
-    for (int item = thread; item < slices * columns; item += MlpPlan::threads) {
+    for (int item = thread; item < slices * columns; item += plan.threads) {
       const int slice = item / columns, column = item % columns;
 #pragma unroll 1
       for (int first = 0; first < plan.dimension; first += 4) {
-        const float *const w = weights + layer.weights + first * layer.stride;
+        const float *const w = weights + first * layer.stride;
         Four sum = {};
 #pragma unroll 1
         for (int i = 4 * slice; i < layer.into; i += 4 * slices) {
           float x[4];
           EQFLOW_UNROLL
-          for (int k = 0; k < 4; ++k) x[k] = from[(i + k) * plan.stride + column];
+          for (int k = 0; k < 4; ++k) x[k] = front[(i + k) * plan.stride + column];
           EQFLOW_UNROLL
           for (int r = 0; r < 4; ++r) {
             Four weight;
@@ -254,26 +289,33 @@ public:
     }
     __syncthreads();
     float *const output = arena + plan.output;
-    for (int item = thread; item < plan.dimension * columns; item += MlpPlan::threads) {
+    for (int item = thread; item < plan.dimension * columns; item += plan.threads) {
       const int c = item / columns, column = item % columns;
-      float sum = layer.bias >= 0 && column < rows ? weights[layer.bias + c] : 0.0f;
+      float sum = bias && column < rows ? bias[c] : 0.0f;
       for (int slice = 0; slice < slices; ++slice) sum += parts[(slice * height + c) * columns + column];
       output[c * plan.stride + column] = (column < rows ? sum - mean[c] - mean_rest[c] : sum) * inverse_scale[c];
     }
     __syncthreads();
   }
 
-  // From the points to output = (v, J z). Leaves h and T of the last hidden layer in `from`.
+  // From the points to output = (v, J z). Leaves h and T of the last hidden layer in `front`.
   __device__ __forceinline__ void forward(const float *mean, const float *mean_rest, const float *inverse_scale) {
     encode();
+    wait_for_copies();
     __syncthreads();
 #pragma unroll 1
     for (int l = 0; l < plan.hidden_layers; ++l) {
-      float *const state = arena + plan.states + (plan.stored > 1 ? l * plan.height : 0);
-      const bool sparse = l == 0 && directions > 0 && !plan.along_probes;
-      multiply(plan.layer[l], l == 0 ? arena + plan.encoded : from, state, sparse ? plan.dimension : 1);
+      const MlpLayer &layer = plan.layer[l];
+      float *const state = state_of(l);
+      if (l == 0)
+        multiply_transposed(weights_of(0), layer.stride, layer.into, bias_of(0), layer.out, !plan.along_probes,
+                            arena + plan.encoded, state);
+      else
+        multiply(l, front, state);
       __syncthreads();
-      activate(plan.layer[l], state, from);
+      if (l + 1 < plan.hidden_layers) swap_in(l + 1);
+      activate(layer, state, front);
+      wait_for_copies();
       __syncthreads();
     }
     project(mean, mean_rest, inverse_scale);
@@ -281,40 +323,9 @@ public:
 
   // --- The way back --------------------------------------------------------------------------------------------------
 
-  // to = W^T source.
-  __device__ __forceinline__ void multiply_transposed(const MlpLayer &layer, const float *source, float *to) {
-    const int groups = columns / 4, tiles = (layer.into + 7) / 8 * groups;
-#pragma unroll 1
-    for (int tile = thread; tile < tiles; tile += MlpPlan::threads) {
-      const int column = tile % groups * 4, first = tile / groups * 8;
-      const float *w = weights + layer.weights + first;
-      const float *x = source + column;
-      float sum[8][4] = {};
-#pragma unroll 4
-      for (int o = 0; o < layer.out; ++o, w += layer.stride, x += plan.stride) {
-        Four low, high, four;
-        load_four(w, low);
-        load_four(w + 4, high);
-        load_four(x, four);
-        EQFLOW_UNROLL
-        for (int r = 0; r < 4; ++r) {
-          EQFLOW_UNROLL
-          for (int c = 0; c < 4; ++c) {
-            sum[r][c] = fused(low[r], four[c], sum[r][c]);
-            sum[4 + r][c] = fused(high[r], four[c], sum[4 + r][c]);
-          }
-        }
-      }
-      EQFLOW_UNROLL
-      for (int r = 0; r < 8; ++r) store_four(to + (first + r) * plan.stride + column, sum[r]);
-    }
-  }
-
   // In place: from h' and T' to z' and Y'.
   __device__ __forceinline__ void deactivate(const MlpLayer &layer, const float *state, float *both) const {
-    const int groups = rows / 4, height = (layer.out + 7) & ~7;
-    for (int item = thread; item < height * groups; item += MlpPlan::threads) {
-      const int at = item / groups * plan.stride + item % groups * 4;
+    for_each_four(layer, [&](int at) {
       Four z, slope, bend, sum;
       load_four(state + at, z);
       load_four(both + at, sum);
@@ -325,6 +336,7 @@ public:
         bend[c] = bend_of_silu(z[c], s);
         sum[c] *= slope[c];
       }
+#pragma unroll 1
       for (int k = 1; k <= directions; ++k) {
         Four y, t;
         load_four(state + at + k * rows, y);
@@ -337,103 +349,128 @@ public:
         store_four(both + at + k * rows, t);
       }
       store_four(both + at, sum);
-    }
+    });
   }
 
-  // Adds both * source^T over the columns to the gradient of a layer, tall x wide numbers a thread. step: of the
+  // Adds both * source^T over the columns to the gradient of a layer, outs x ins numbers a thread. step: of the
   // features that a tangent of the first layer depends on; the features of a thread then have one coordinate, so that
-  // the columns of the others need not be met.
-  template <int tall, int wide>
+  // the columns of the others need not be met. A warp takes 4 rows times 8 features side by side, and so does each of
+  // the other rows and features of its threads.
+  template <int outs, int ins>
   __device__ __forceinline__ void add_gradient(const MlpLayer &layer, const float *both, const float *source, int step,
-                                               float *gradient) const {
-    const int blocks = layer.into / step, across = (blocks + wide - 1) / wide, down = (layer.out + tall - 1) / tall;
-    float *const matrix = gradient + layer.parameters;
+                                               const Gradient &gradient) const {
+    const int blocks = layer.into / step, across = (blocks + ins - 1) / ins, down = (layer.out + outs - 1) / outs;
+    const int shares = (across * step + 7) / 8;
 #pragma unroll 1
-    for (int tile = thread; tile < across * step * down; tile += MlpPlan::threads) {
-      const int q = tile % across, coordinate = tile / across % step, first = tile / across / step * tall;
-      int feature[wide];
-      bool there[wide];
+    for (int item = thread; item < shares * ((down + 3) / 4) * warp; item += plan.threads) {
+      const int share = item / warp, lane = item % warp;
+      const int q = share % shares * 8 + lane % 8, first = share / shares * 4 + lane / 8;
+      if (q >= across * step || first >= down) continue;
+      const int coordinate = q / across; // 0 where step is 1
+      const auto feature = [&](int i) {  // or -1
+        const int place_of_feature = q - coordinate * across + i * across;
+        return place_of_feature < blocks ? coordinate + step * place_of_feature : -1;
+      };
+      const auto row = [&](int o) { return first + o * down < layer.out ? first + o * down : -1; };
+      const float *left[outs], *right[ins];
+      float sum[outs * ins] = {};
       EQFLOW_UNROLL
-      for (int i = 0; i < wide; ++i) {
-        there[i] = q + i * across < blocks;
-        feature[i] = there[i] ? coordinate + step * (q + i * across) : coordinate;
-      }
-      float before[tall][wide], sum[tall][wide];
+      for (int o = 0; o < outs; ++o) left[o] = both + (row(o) < 0 ? first : row(o)) * plan.stride;
       EQFLOW_UNROLL
-      for (int o = 0; o < tall; ++o) {
-        EQFLOW_UNROLL
-        for (int i = 0; i < wide; ++i) {
-          sum[o][i] = 0.0f;
-          if (there[i] && first + o < layer.out) before[o][i] = matrix[(first + o) * layer.into + feature[i]];
-        }
-      }
-      const float *const left = both + first * plan.stride;
+      for (int i = 0; i < ins; ++i) right[i] = source + (feature(i) < 0 ? coordinate : feature(i)) * plan.stride;
       // The state's columns, and those of the tangents that are not zero.
       const int width = (columns - rows) / step;
 #pragma unroll 1
       for (int part = 0; part < 2; ++part) {
-        const int begin = part == 0 ? 0 : rows + coordinate * width, end = part == 0 ? rows : begin + width;
 #pragma unroll 1
-        for (int column = begin; column < end; column += 4) {
-          Four a[tall], x;
+        for (int column = 0; column < (part == 0 ? rows : width); column += 4) {
+          Four x[ins], a;
           EQFLOW_UNROLL
-          for (int o = 0; o < tall; ++o) load_four(left + o * plan.stride + column, a[o]);
+          for (int i = 0; i < ins; ++i) {
+            load_four(right[i], x[i]);
+            right[i] += 4;
+          }
           EQFLOW_UNROLL
-          for (int i = 0; i < wide; ++i) {
-            load_four(source + feature[i] * plan.stride + column, x);
+          for (int o = 0; o < outs; ++o) {
+            load_four(left[o], a);
+            left[o] += 4;
             EQFLOW_UNROLL
-            for (int o = 0; o < tall; ++o) {
+            for (int i = 0; i < ins; ++i) {
               EQFLOW_UNROLL
-              for (int c = 0; c < 4; ++c) sum[o][i] = fused(a[o][c], x[c], sum[o][i]);
+              for (int c = 0; c < 4; ++c) sum[o * ins + i] = fused(a[c], x[i][c], sum[o * ins + i]);
             }
           }
         }
-      }
-      EQFLOW_UNROLL
-      for (int o = 0; o < tall; ++o) {
         EQFLOW_UNROLL
-        for (int i = 0; i < wide; ++i)
-          if (there[i] && first + o < layer.out)
-            matrix[(first + o) * layer.into + feature[i]] = before[o][i] + sum[o][i];
+        for (int o = 0; o < outs; ++o) left[o] += coordinate * width;
+        EQFLOW_UNROLL
+        for (int i = 0; i < ins; ++i) right[i] += coordinate * width;
       }
+      int place_of_sum[outs * ins];
+      EQFLOW_UNROLL
+      for (int o = 0; o < outs; ++o) {
+        EQFLOW_UNROLL
+        for (int i = 0; i < ins; ++i)
+          place_of_sum[o * ins + i] =
+              row(o) < 0 || feature(i) < 0 ? -1 : layer.parameters + row(o) * layer.into + feature(i);
+      }
+      gradient.add(place_of_sum, sum);
     }
     if (layer.bias < 0) return;
-    float *const bias = matrix + layer.out * layer.into;
-    for (int o = thread; o < layer.out; o += MlpPlan::threads) {
+    for (int o = thread; o < layer.out; o += plan.threads) {
       Four sum = {}, four;
+#pragma unroll 1
       for (int column = 0; column < rows; column += 4) {
         load_four(both + o * plan.stride + column, four);
         EQFLOW_UNROLL
         for (int c = 0; c < 4; ++c) sum[c] += four[c];
       }
-      bias[o] += sum[0] + sum[1] + (sum[2] + sum[3]);
+      gradient.add({layer.parameters + layer.out * layer.into + o}, {sum[0] + sum[1] + (sum[2] + sum[3])});
     }
   }
 
-  // From the seeds, the derivatives with respect to output, to the gradient. Wants `from` as forward leaves it.
-  __device__ __forceinline__ void backward(float *gradient) {
+  // From the seeds, the derivatives with respect to output, to the gradient. Wants `front` as forward leaves it.
+  __device__ __forceinline__ void backward(const Gradient &gradient) {
     const float *const seeds = arena + plan.seeds;
-    add_gradient<1, 1>(plan.layer[plan.hidden_layers], seeds, from, 1, gradient);
-    multiply_transposed(plan.layer[plan.hidden_layers], seeds, adjoint);
-    __syncthreads();
+    const MlpLayer &last = plan.layer[plan.hidden_layers];
+    add_gradient<1, 1>(last, seeds, front, 1, gradient);
+    float *adjoint = front;
 #pragma unroll 1
-    for (int l = plan.hidden_layers - 1; l >= 0; --l) {
-      const float *const state = arena + plan.states + l * plan.height;
-      deactivate(plan.layer[l], state, adjoint);
-      if (l > 0) activate(plan.layer[l - 1], state - plan.height, from);
+    for (int l = plan.hidden_layers - 1;; --l) {
+      // The states of the layer above, and before them `front`, are not needed any more: so its h_{l-1} and T_{l-1} and
+      // then the adjoint of this one take their place.
+      float *const free = l + 1 < plan.hidden_layers ? state_of(l + 1) : front;
+      const MlpLayer &above = plan.layer[l + 1];
+      wait_for_copies();
       __syncthreads();
+      multiply_transposed(weights_of(l + 1), above.stride, above.out, nullptr, above.into, false,
+                          l + 1 < plan.hidden_layers ? adjoint : seeds, free);
+      adjoint = free;
+      __syncthreads();
+      swap_in(l);
+      deactivate(plan.layer[l], state_of(l), adjoint);
+      __syncthreads();
+      if (l > 0) {
+        activate(plan.layer[l - 1], state_of(l - 1), state_of(l));
+        __syncthreads();
+      }
       const bool sparse = l == 0 && directions > 0 && !plan.along_probes;
-      add_gradient<4, 4>(plan.layer[l], adjoint, l > 0 ? from : arena + plan.encoded, sparse ? plan.dimension : 1,
-                         gradient);
+      add_gradient<high, broad>(plan.layer[l], adjoint, l > 0 ? state_of(l) : arena + plan.encoded,
+                                sparse ? plan.dimension : 1, gradient);
       if (l == 0) break;
-      __syncthreads();
-      multiply_transposed(plan.layer[l], adjoint, from);
-      float *const other = from;
-      from = adjoint;
-      adjoint = other;
-      __syncthreads();
     }
     __syncthreads();
+  }
+
+private:
+  static constexpr int high = MlpPlan::high, broad = MlpPlan::broad;
+
+  __device__ __forceinline__ static int padded(int features) {
+    return (features + MlpPlan::tall - 1) / MlpPlan::tall * MlpPlan::tall;
+  }
+
+  __device__ __forceinline__ float *state_of(int l) const {
+    return arena + plan.states + (plan.kept ? l * plan.height : 0);
   }
 };
 

@@ -21,7 +21,7 @@ __device__ __forceinline__ void draw_probes(MlpBlock<place> &tile, const Source 
   const MlpPlan &plan = tile.plan;
   float *const drawn = tile.arena + plan.drawn;
   const int numbers = plan.probes * plan.groups;
-  for (int item = tile.thread; item < tile.rows * numbers; item += MlpPlan::threads) {
+  for (int item = tile.thread; item < tile.rows * numbers; item += tile.plan.threads) {
     const int probe = item / plan.groups, group = item % plan.groups, dimension = plan.dimension;
     const auto counter = static_cast<std::uint32_t>(first * numbers + item);
     float z[4];
@@ -49,9 +49,9 @@ __device__ __forceinline__ void fetch(MlpBlock<place> &tile, const Source &sourc
   const MlpPlan &plan = tile.plan;
   auto *const chosen = reinterpret_cast<std::uint32_t *>(tile.arena + plan.chosen);
   if (source.pool == 0) {
-    for (int b = tile.thread; b < tile.rows; b += MlpPlan::threads) chosen[b] = static_cast<std::uint32_t>(first + b);
+    for (int b = tile.thread; b < tile.rows; b += tile.plan.threads) chosen[b] = static_cast<std::uint32_t>(first + b);
   } else {
-    for (int b = 4 * tile.thread; b < tile.rows; b += 4 * MlpPlan::threads) {
+    for (int b = 4 * tile.thread; b < tile.rows; b += 4 * tile.plan.threads) {
       const Words words = philox(
           site_counter(static_cast<std::uint32_t>((first + b) / 4), source.sample, source.step, minibatch_stream),
           static_cast<std::uint32_t>(source.seed), static_cast<std::uint32_t>(source.seed >> 32));
@@ -63,7 +63,7 @@ __device__ __forceinline__ void fetch(MlpBlock<place> &tile, const Source &sourc
   }
   if (tile.directions > 0 && plan.probes > 0) draw_probes(tile, source, first);
   __syncthreads();
-  for (int item = tile.thread; item < tile.rows * plan.dimension; item += MlpPlan::threads) {
+  for (int item = tile.thread; item < tile.rows * plan.dimension; item += tile.plan.threads) {
     const int b = item / plan.dimension, c = item % plan.dimension;
     const std::int64_t at = static_cast<std::int64_t>(chosen[b]) * plan.dimension + c;
     const bool there = b < tile.count;
@@ -114,42 +114,46 @@ template <Place place> struct RowOfTile {
 };
 
 // What the loss wants of each row: the derivatives with respect to v, the trace of J, the strain and each estimate.
-// They become the seeds of output = (v, J z), already divided by the scale.
+// They become the seeds of output = (v, J z), divided by the scale. terms: the derivatives with respect to v, and these
+// and those with respect to J times v and J, divided by the scale.
 template <Place place>
 __device__ __forceinline__ void plant_seeds(MlpBlock<place> &tile, bool gaussian, const float *inverse_scale) {
   const MlpPlan &plan = tile.plan;
-  const int rows = tile.rows;
-  for (int item = tile.thread; item < plan.dimension * rows; item += MlpPlan::threads) {
-    const int c = item / rows, b = item % rows;
+  const int rows = tile.rows, width = 1 + tile.directions;
+  for (int item = tile.thread; item < plan.dimension * width * rows; item += plan.threads) {
+    const int b = item % rows, c = item / rows / width, k = item / rows % width - 1; // k = -1: v itself
     const RowOfTile<place> row{tile, b};
-    const float of_velocity = tile.arena[plan.velocity_weights + item];
-    const float of_trace = tile.arena[plan.row_numbers + b], of_strain = tile.arena[plan.row_numbers + rows + b];
     const float *const of_estimates = tile.arena + plan.estimates + b;
-    float *const seeds = tile.arena + plan.seeds + c * plan.stride + b;
-    float along = of_velocity * row.output(c, 0);
-    seeds[0] = of_velocity * inverse_scale[c];
-    for (int k = 0; k < tile.directions; ++k) {
-      float seed = 0.0f;
-      if (plan.along_probes) {
-        seed = of_estimates[k * rows] * row.probe(k, c);
-      } else if (plan.probes > 0) {
-        for (int p = 0; p < plan.probes; ++p)
-          seed = fused(of_estimates[p * rows] * row.probe(p, c), row.probe(p, k), seed);
-      } else {
-        if (gaussian || k != c) seed = of_strain * row.symmetric(c, k);
-        if (k == c) seed += of_trace;
-      }
-      along = fused(seed, row.output(c, 1 + k), along);
-      seeds[(1 + k) * rows] = seed * inverse_scale[c];
+    float seed = 0.0f;
+    if (k < 0) {
+      seed = tile.arena[plan.velocity_weights + c * rows + b];
+      tile.arena[plan.terms + c * rows + b] = seed;
+    } else if (plan.along_probes) {
+      seed = of_estimates[k * rows] * row.probe(k, c);
+    } else if (plan.probes > 0) {
+#pragma unroll 4
+      for (int p = 0; p < plan.probes; ++p)
+        seed = fused(of_estimates[p * rows] * row.probe(p, c), row.probe(p, k), seed);
+    } else {
+      if (gaussian || k != c) seed = tile.arena[plan.row_numbers + rows + b] * row.symmetric(c, k);
+      if (k == c) seed += tile.arena[plan.row_numbers + b];
     }
-    tile.arena[plan.terms + item] = of_velocity;
+    tile.arena[plan.seeds + c * plan.stride + (1 + k) * rows + b] = seed * inverse_scale[c];
+  }
+  __syncthreads();
+  for (int item = tile.thread; item < plan.dimension * rows; item += plan.threads) {
+    const int b = item % rows, c = item / rows;
+    float along = 0.0f;
+    for (int k = 0; k < width; ++k)
+      along =
+          fused(tile.arena[plan.seeds + c * plan.stride + k * rows + b], RowOfTile<place>{tile, b}.output(c, k), along);
     tile.arena[plan.terms + plan.dimension * rows + item] = along;
   }
   __syncthreads();
 }
 
 template <Place place> __device__ __forceinline__ void estimate_all(MlpBlock<place> &tile) {
-  for (int item = tile.thread; item < tile.plan.probes * tile.rows; item += MlpPlan::threads)
+  for (int item = tile.thread; item < tile.plan.probes * tile.rows; item += tile.plan.threads)
     tile.arena[tile.plan.estimates + item] = RowOfTile<place>{tile, item % tile.rows}.estimate(item / tile.rows);
   if (tile.plan.probes > 0) __syncthreads();
 }

@@ -319,7 +319,8 @@ template <class T> T __shfl_down_sync(unsigned mask, T value, int distance) {
 using cudaError_t = int;
 using cudaStream_t = void *;
 constexpr cudaError_t cudaSuccess = 0;
-constexpr int cudaFuncAttributeMaxDynamicSharedMemorySize = 8;
+constexpr int cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9;
+constexpr int cudaSharedmemCarveoutMaxShared = 100;
 using cudaDeviceAttr = int;
 constexpr int cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97;
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }

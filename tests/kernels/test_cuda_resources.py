@@ -12,6 +12,7 @@ import machine_code
 
 KERNELS = Path(__file__).parent.parent.parent / "kernels"
 ARCHITECTURES = (80, 90, 100)
+LANES = 128  # that a multiprocessor issues to in a cycle
 CELLS_OF_A_THREAD = 16 * 4  # rows and columns, see rows_of and columns in kernels/gray_scott.cu
 
 pytestmark = [
@@ -80,8 +81,9 @@ def networks(tmp_path_factory):
 def test_network_kernels_use_no_local_memory(networks, architecture):
     rows = machine_code.resources(networks[architecture])
     print({name[-90:]: row["REG"] for name, row in rows.items()})
-    assert len(rows) == 4 * 3 + 1  # four operators in three places, and the sum of the parts
-    assert all(row["STACK"] == 0 and row["REG"] <= 240 for row in rows.values()), rows
+    assert len(rows) == 3 * 2 + 4  # three operators in two places; packing, two sums of the parts, Adam
+    assert all(row["STACK"] == 0 for row in rows.values()), rows
+    assert all(row["REG"] <= 128 for name, row in rows.items() if "PlaceE0" in name), rows  # of 512 threads
     for kernel in machine_code.kernels(networks[architecture]):
         assert not {"LDL", "STL"} & {opcode for _, opcode, _ in kernel.code}, kernel.name
 
@@ -89,16 +91,14 @@ def test_network_kernels_use_no_local_memory(networks, architecture):
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_trainer_spends_its_time_on_products(networks, architecture):
-    """W h and W^T z take 128 products an iteration, the gradient 64: these loops, and what 100 models need of them."""
+    """W h, that of the first layer, W^T z and the gradient: 128 products an iteration, and little beside them."""
     found = machine_code.kernels(networks[architecture])
-    (trainer,) = (kernel for kernel in found if "flow_train" in kernel.name and "PlaceE0" in kernel.name)
+    (trainer,) = (kernel for kernel in found if "flow_pass" in kernel.name and "PlaceE0" in kernel.name)
     loops = [loop for loop in trainer.inner_loops() if loop.count("FFMA") >= 64 and "MUFU" not in loop]
-    *products, gradient = sorted(loops, key=lambda loop: (-loop.count("FFMA"), -len(loop)))
-    assert [loop.count("FFMA") for loop in (*products, gradient)] == [128, 128, 128, 64]  # W^T z: also of the output
-    forward, back = len(products[0]), len(products[-1])
-    assert forward <= 160 and len(gradient) <= 96
-    # The released net, 27 -> 64 -> 64 -> 3 with 2048 rows: tiles of 32 rows and 128 columns, two warps a scheduler.
-    issued = 2 * 16 * (forward + back) + 2 * 32 * len(gradient)
-    seconds = 12_800 * 64 * issued / 1.75e9
-    print(f"sm_{architecture}: {4 * issued} instructions a sample in the 64 x 64 layer")
-    print(f"so 12,800 steps of a model on one multiprocessor take at least {seconds:.1f} s at 1.75 GHz")
+    assert sorted(loop.count("FFMA") for loop in loops) == [128] * 4
+    shares = [len(loop) / loop.count("FFMA") for loop in loops]
+    assert max(shares) <= 1.25
+    # The released net, 27 -> 64 -> 64 -> 3 with 2048 rows: 8192 columns, and three products of the layer 64 -> 64.
+    issued = 3 * 8192 * 64 * 64 * sum(shares) / len(shares) / LANES
+    print(f"sm_{architecture}: {sum(shares) / len(shares):.2f} instructions a product in the loops of the trainer")
+    print(f"so 12,800 steps of a model take at least {12_800 * issued / 1.75e9:.1f} s of a multiprocessor at 1.75 GHz")

@@ -143,6 +143,18 @@ def test_a_loss_does_not_depend_on_the_company():
     assert all(torch.equal(one[0], two[1]) for one, two in zip(alone, both, strict=True))
 
 
+@pytest.mark.parametrize("norm", ["scalar", pytest.param("none", marks=pytest.mark.slow)])
+def test_the_bits_do_not_depend_on_the_number_of_models(norm):
+    """Few models are trained by a block a tile, many by a block a part: FlowParts in csrc/mlp_plan.h."""
+    network, rows, models = MLP(7, (8,), output_bias=False), 67, 4096 // 9 + 1  # of nine tiles
+    points, scores = torch.randn(2, rows, 7, generator=torch.Generator().manual_seed(1))
+    weights = network.initial(models, seed=1)
+    options = {"objective": 1, "law": 0, "norm": NORMS.index(norm), "probes": 2}
+    many = run_loss(network, points, scores, weights, 3, **options)
+    few = run_loss(network, points, scores, weights[-1:], 3 + models - 1, **options)
+    assert all(torch.equal(one[0], all_of_them[-1]) for one, all_of_them in zip(few, many, strict=True))
+
+
 @pytest.mark.parametrize("order", ["1", "2"])  # descending, a shuffle
 def test_the_order_of_the_threads_does_not_matter(monkeypatch, order):
     network, rows = NETWORKS[1]
