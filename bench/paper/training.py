@@ -17,7 +17,7 @@ from bench.paper.study import Study
 from eqflow.dynamics import FlowSettings, LearnedFlow, fit_flow
 from eqflow.ops.mlp import MLP
 
-BLOCK, GPU_BLOCK = 10, 128  # models trained in one call; a GPU has one on each multiprocessor
+BLOCK, GPU_BLOCK = 10, 128  # models trained in one call
 _EVERY = 100  # steps between two looks at the clock
 
 

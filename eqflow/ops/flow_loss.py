@@ -364,7 +364,7 @@ def flow_train(
     first_model: int = 0,
     backend: str = "auto",
 ) -> FlowTraining:
-    """Many steps of Adam for many independent networks, in one call that never leaves the kernel.
+    """Many steps of Adam for many independent networks, in one call without Python between the steps.
 
     Every step draws `rows` rows of the pool with replacement, the same for the same (seed, step, index of the model),
     and takes the gradient of `flow_loss`. A model is the same alone, in any company, and over any split of its steps
