@@ -48,6 +48,30 @@ __device__ __forceinline__ void store_four(float *to, const Word &from) {
 #endif
 }
 
+// The same for what passes once: the first to leave the cache, where it would displace what is met again.
+__device__ __forceinline__ void load_four_once(const float *from, Word &to) {
+#if defined(__CUDA_ARCH__)
+  unpack(__ldcs(reinterpret_cast<const float4 *>(from)), to);
+#else
+  load_four(from, to);
+#endif
+}
+__device__ __forceinline__ void load_four_once(const std::uint16_t *from, Word &to) {
+#if defined(__CUDA_ARCH__)
+  const uint2 four = __ldcs(reinterpret_cast<const uint2 *>(from));
+  unpack(Halves{four.x, four.y}, to);
+#else
+  load_four(from, to);
+#endif
+}
+__device__ __forceinline__ void store_four_once(float *to, const Word &from) {
+#if defined(__CUDA_ARCH__)
+  __stcs(reinterpret_cast<float4 *>(to), make_float4(from[0], from[1], from[2], from[3]));
+#else
+  store_four(to, from);
+#endif
+}
+
 // Copies 4, 8 or 16 bytes into shared memory, past the registers: done after wait_for_copies.
 template <class T> __device__ __forceinline__ void copy_later(T *to, const T *from) {
 #if defined(__CUDA_ARCH__)

@@ -2,22 +2,20 @@
 //
 // Layout. A strip is `rows` rows of the tile, and a lane holds 4 columns of them, so strips of up to 128 columns fit a
 // warp, narrow ones several side by side. East and west neighbours come by shuffle, the rows above and below a strip
-// through shared memory, double buffered: a strip hands out its first and last row, updates the rows between them, and
-// only then waits for what the others have handed out. Where the height is no multiple of `rows`, some strips are one
-// row short: their last row repeats the first row of the next strip, and what they exchange is one row further in. The
-// same holds for the columns of the lanes.
+// through shared memory, double buffered, so that one barrier a step suffices. Where the height is no multiple of
+// `rows`, some strips are one row short: their last row repeats the first row of the next strip, and what they exchange
+// is one row further in. The same holds for the columns of the lanes.
 //
 // Tiles. A grid of up to 128 x 128 cells is one tile whose wrap is the period of the grid: one launch runs all steps
 // and writes all frames. A longer axis is cut into overlapping tiles of 128 cells. They wrap too, which spoils one ring
-// of cells a step, and a launch runs no more steps than the rings that are not stored. A block then treats one tile
-// after another, and fetches the next one while it computes.
+// of cells a step, and a launch runs no more steps than the rings that are not stored.
 //
 // CMakeLists.txt has ptxas optimise this file at -O1: then it keeps the order of the source, in which a value from
 // another lane is asked for a row before its use. At -O3 it moves the two together again, and spills (nvcc 13.0).
-#include "async.cuh"
 #include "cuda.cuh"
 #include "kernels.h"
 #include "stencil.h"
+#include "words.cuh"
 
 #include <utility>
 
@@ -26,11 +24,12 @@ namespace {
 
 using std::int64_t;
 
-constexpr int columns = 4;   // of a lane: one 16-byte word
-constexpr int largest = 128; // cells along an axis of a tile: 128 x 128 cells fill half of the registers
+constexpr int columns = 4;      // of a lane: one Word
+constexpr int largest = 128;    // cells along an axis of a tile: 128 x 128 cells fill half of the registers
+constexpr double passage = 4.5; // what it takes to load and store a tile, in steps (measured on an H200)
 
-// Rows of a strip, chosen by prediction and to be measured: 16 take 11.6 instructions a cell on sm_90 but leave a
-// scheduler two warps, 8 leave it four. Ragged tiles take 8 (13.9 instructions), with which more heights fit.
+// Rows of a strip: 16 take 11.9 instructions a cell on sm_90 and leave a scheduler two warps, 8 leave it four, which is
+// no faster. Ragged tiles take 8 (13.9 instructions), with which more heights fit.
 template <bool ragged> constexpr int rows_of = ragged ? 8 : 16;
 template <bool ragged> constexpr int most_threads = largest * largest / (columns * rows_of<ragged>);
 
@@ -49,8 +48,7 @@ struct Scalar {
   }
 };
 
-using Word = float[columns];
-template <int rows> using Cells = Word[2][rows]; // w and v
+template <int rows> using Cells = Word[2][rows + 1]; // w and v; the last row is the one below the strip
 
 __device__ __forceinline__ void copy(Word &to, const Word &from) {
   EQFLOW_UNROLL
@@ -61,9 +59,6 @@ __device__ __forceinline__ void select(Word &to, bool first, const Word &a, cons
   for (int c = 0; c < columns; ++c) to[c] = first ? a[c] : b[c];
 }
 __device__ __forceinline__ float4 pack(const Word &x) { return make_float4(x[0], x[1], x[2], x[3]); }
-__device__ __forceinline__ void unpack(const float4 &from, Word &to) {
-  to[0] = from.x, to[1] = from.y, to[2] = from.z, to[3] = from.w;
-}
 
 template <bool ragged> struct Neighbours {
   int west, east;         // lanes of the warp
@@ -84,6 +79,40 @@ __device__ __forceinline__ void add_pairs(const Word &north, const Word &row, fl
   for (int c = 0; c < columns; ++c) pair[c] = north[c] + (c < 3 ? row[c < 3 ? c + 1 : c] : east);
 }
 
+// 5-point: P(i, j) = N + E serves twice, since W + S of cell (i, j) is P(i + 1, j - 1). What comes from another lane is
+// asked for a row ahead: two warps a scheduler would not hide the wait.
+template <int rows, bool ragged, bool scaled>
+__device__ __forceinline__ void step_five_point(const CellConstants<float> &k, const Neighbours<ragged> &n,
+                                                const Word (&north)[2], Cells<rows> &x) {
+  Word pair[2], next[2]; // P of the row and of the row below
+  float west[2], east[2];
+  EQFLOW_UNROLL
+  for (int f = 0; f < 2; ++f) {
+    add_pairs(north[f], x[f][0], n.from_east(x[f][0]), pair[f]);
+    add_pairs(x[f][0], x[f][1], n.from_east(x[f][1]), next[f]);
+    west[f] = n.from_west(next[f]);
+    east[f] = n.from_east(x[f][2]);
+  }
+  EQFLOW_UNROLL
+  for (int r = 0; r < rows; ++r) {
+    Word sum[2];
+    EQFLOW_UNROLL
+    for (int f = 0; f < 2; ++f) {
+      EQFLOW_UNROLL
+      for (int c = 0; c < columns; ++c) sum[f][c] = pair[f][c] + (c > 0 ? next[f][c > 0 ? c - 1 : 0] : west[f]);
+      copy(pair[f], next[f]);
+      if (r < rows - 1) {
+        add_pairs(x[f][r + 1], x[f][r < rows - 1 ? r + 2 : r], east[f], next[f]);
+        west[f] = n.from_west(next[f]);
+      }
+      if (r < rows - 2) east[f] = n.from_east(x[f][r < rows - 2 ? r + 3 : r]);
+    }
+    EQFLOW_UNROLL
+    for (int c = 0; c < columns; ++c)
+      gray_scott_cell<Scalar, scaled>(k, x[0][r][c], x[1][r][c], sum[0][c], sum[1][c], x[0][r][c], x[1][r][c]);
+  }
+}
+
 // A row with a column on either side.
 struct Wide {
   float x[columns + 2];
@@ -99,85 +128,16 @@ __device__ __forceinline__ Wide add(const Wide &a, const Wide &b) {
   return sum;
 }
 
-// The rows above and below a strip, of w and v.
-struct Outside {
-  Word north[2], below[2];
-};
-
-template <bool scaled>
-__device__ __forceinline__ void update(const CellConstants<float> &k, const Word (&sum)[2], Word &w, Word &v) {
-  EQFLOW_UNROLL
-  for (int c = 0; c < columns; ++c) gray_scott_cell<Scalar, scaled>(k, w[c], v[c], sum[0][c], sum[1][c], w[c], v[c]);
-}
-
-// 5-point: P(i, j) = N + E serves twice, since W + S of cell (i, j) is P(i + 1, j - 1). What comes from another lane is
-// asked for a row ahead: two warps a scheduler would not hide the wait. meet() waits for the rows outside.
-template <int rows, bool ragged, bool scaled, class Meet>
-__device__ __forceinline__ void step_five_point(const CellConstants<float> &k, const Neighbours<ragged> &n, Meet meet,
-                                                Cells<rows> &x) {
-  Word pair[2], next[2], second[2]; // P of the row, of the row below, and of the second row
-  float west[2], east[2], west_of_second[2];
-  EQFLOW_UNROLL
-  for (int f = 0; f < 2; ++f) {
-    add_pairs(x[f][0], x[f][1], n.from_east(x[f][1]), pair[f]);
-    add_pairs(x[f][1], x[f][2], n.from_east(x[f][2]), next[f]);
-    copy(second[f], pair[f]);
-    west_of_second[f] = n.from_west(pair[f]);
-    west[f] = n.from_west(next[f]);
-    east[f] = n.from_east(x[f][3]);
-  }
-  EQFLOW_UNROLL
-  for (int r = 1; r < rows - 1; ++r) {
-    Word sum[2];
-    EQFLOW_UNROLL
-    for (int f = 0; f < 2; ++f) {
-      EQFLOW_UNROLL
-      for (int c = 0; c < columns; ++c) sum[f][c] = pair[f][c] + (c > 0 ? next[f][c > 0 ? c - 1 : 0] : west[f]);
-      copy(pair[f], next[f]);
-      if (r < rows - 2) {
-        add_pairs(x[f][r + 1], x[f][r + 2], east[f], next[f]);
-        west[f] = n.from_west(next[f]);
-      }
-      if (r < rows - 3) east[f] = n.from_east(x[f][r < rows - 3 ? r + 3 : r]);
-    }
-    update<scaled>(k, sum, x[0][r], x[1][r]);
-  }
-  EQFLOW_UNROLL
-  for (int f = 0; f < 2; ++f) {
-    east[f] = n.from_east(x[f][0]);
-    west[f] = n.from_west(x[f][rows - 1]);
-  }
-  const Outside outside = meet();
-  Word sum[2];
-  EQFLOW_UNROLL
-  for (int f = 0; f < 2; ++f) {
-    EQFLOW_UNROLL
-    for (int c = 0; c < columns; ++c)
-      sum[f][c] = (outside.north[f][c] + (c < 3 ? x[f][0][c < 3 ? c + 1 : c] : east[f])) +
-                  (c > 0 ? second[f][c > 0 ? c - 1 : 0] : west_of_second[f]);
-  }
-  update<scaled>(k, sum, x[0][0], x[1][0]);
-  EQFLOW_UNROLL
-  for (int f = 0; f < 2; ++f) {
-    EQFLOW_UNROLL
-    for (int c = 0; c < columns; ++c)
-      sum[f][c] = pair[f][c] + ((c > 0 ? x[f][rows - 1][c > 0 ? c - 1 : 0] : west[f]) + outside.below[f][c]);
-  }
-  update<scaled>(k, sum, x[0][rows - 1], x[1][rows - 1]);
-}
-
 // 9-point: column sums c = N + S, and S = q (c(j - 1) + c(j + 1)) + (c(j) + (W + E)). The column sums of the next row
-// come before a row's update, so that the new row can take the registers of the old one. These leave no room for what
-// the first row would need to come last: the step waits at once.
-template <int rows, bool ragged, bool scaled, class Meet>
-__device__ __forceinline__ void step_nine_point(const CellConstants<float> &k, const Neighbours<ragged> &n, Meet meet,
-                                                Cells<rows> &x) {
-  const Outside outside = meet();
+// come before a row's update, so that the new row can take the registers of the old one.
+template <int rows, bool ragged, bool scaled>
+__device__ __forceinline__ void step_nine_point(const CellConstants<float> &k, const Neighbours<ragged> &n,
+                                                const Word (&north)[2], Cells<rows> &x) {
   Wide row[2], next[2], second[2]; // this row and the two below it
   Wide column[2];
   EQFLOW_UNROLL
   for (int f = 0; f < 2; ++f) {
-    const Wide above = widen(n, outside.north[f]);
+    const Wide above = widen(n, north[f]);
     row[f] = widen(n, x[f][0]);
     next[f] = widen(n, x[f][1]);
     second[f] = widen(n, x[f][2]);
@@ -195,10 +155,11 @@ __device__ __forceinline__ void step_nine_point(const CellConstants<float> &k, c
       column[f] = add(row[f], second[f]);
       row[f] = next[f];
       next[f] = second[f];
-      if (r < rows - 3) second[f] = widen(n, x[f][r < rows - 3 ? r + 3 : r]);
-      if (r == rows - 3) second[f] = widen(n, outside.below[f]);
+      if (r < rows - 2) second[f] = widen(n, x[f][r < rows - 2 ? r + 3 : r]);
     }
-    update<scaled>(k, sum, x[0][r], x[1][r]);
+    EQFLOW_UNROLL
+    for (int c = 0; c < columns; ++c)
+      gray_scott_cell<Scalar, scaled>(k, x[0][r][c], x[1][r][c], sum[0][c], sum[1][c], x[0][r][c], x[1][r][c]);
   }
 }
 
@@ -224,8 +185,7 @@ Axis cut_axis(int64_t size, int unit, int depth) {
     axis.tiles = static_cast<int>(divide_up(size, largest - 2 * depth));
     axis.own = static_cast<int>(round_up(divide_up(size, axis.tiles), columns)); // 16-byte words stay whole
     axis.span = largest;
-    axis.margin = (largest - axis.own) / 2 / columns * columns;
-    axis.depth = axis.margin;
+    axis.depth = axis.margin = (largest - axis.own) / 2 / columns * columns;
   }
   // No piece may miss more than one cell: where too many are missing, copies of the grid side by side fill a torus.
   while (round_up(axis.span, unit) - axis.span > divide_up(axis.span, unit)) axis.span += axis.size;
@@ -237,48 +197,40 @@ Axis cut_axis(int64_t size, int unit, int depth) {
 
 struct Plan {
   Axis y, x;
-  int64_t cells;  // of both fields of a sample
-  unsigned tiles; // of all samples
+  int64_t cells; // of both fields of a sample
   int strips_in_warp, warps, depth;
-  bool ragged, staged; // staged: the next tile waits in shared memory
+  bool ragged;
 
-  // The upper and the lower row of w and v of every thread, twice; then the next tile.
-  __host__ __device__ int edge_words() const { return 2 * warps * words_of_warp; }
-  int shared_bytes() const {
-    const int words = edge_words() + (staged ? 2 * rows_of<false> * 32 * warps : 0);
-    return words * static_cast<int>(sizeof(float4));
-  }
-  // What a step of all tiles costs, in steps of one tile. Between two launches a tile is loaded and stored, which takes
-  // as long as 4.5 steps, or with the next tile in shared memory 1.5, but never less than 6.5 steps for the memory.
-  double cost() const {
-    if (depth == INT_MAX) return 1;
-    const double steps = staged ? (depth < 5 ? 6.5 : depth + 1.5) : depth + 4.5;
-    return static_cast<double>(y.tiles) * x.tiles * warps * rows_of<false> * steps / depth;
-  }
+  // The upper and the lower row of w and v of every thread, twice.
+  int shared_bytes() const { return 2 * warps * words_of_warp * static_cast<int>(sizeof(float4)); }
+  double cost() const { return y.tiles * x.tiles * (1 + passage / depth); } // of a step, in steps of a tile
 };
 
-Plan plan_with(const GrayScottParams &p, bool ragged, bool staged, int depth) {
+Plan plan_with(const GrayScottParams &p, bool ragged, int depth) {
   Plan plan{};
   plan.y = cut_axis(p.height, ragged ? rows_of<true> : rows_of<false>, depth);
   plan.x = cut_axis(p.width, columns, depth);
   plan.cells = 2 * p.height * p.width;
-  plan.tiles = blocks_along_x(p.batch * plan.y.tiles * plan.x.tiles);
   plan.strips_in_warp = 32 / plan.x.pieces;
   plan.warps = static_cast<int>(divide_up(plan.y.pieces, plan.strips_in_warp));
   plan.depth = plan.y.depth < plan.x.depth ? plan.y.depth : plan.x.depth;
   plan.ragged = ragged;
-  plan.staged = staged && !ragged && plan.y.tiles * plan.x.tiles > 1;
   return plan;
 }
 
-// The cheapest depth. Ragged tiles cost four selects a row, but their lower strips fill a warp where the grid is small.
-Plan plan_for(const GrayScottParams &p, bool aligned, bool staged) {
-  Plan even = plan_with(p, false, staged, columns), ragged = plan_with(p, true, staged, columns);
-  for (int depth = 2 * columns; depth <= 6 * columns; depth += columns) {
-    const Plan deeper[] = {plan_with(p, false, staged, depth), plan_with(p, true, staged, depth)};
-    if (deeper[0].cost() < even.cost()) even = deeper[0];
-    if (deeper[1].cost() < ragged.cost()) ragged = deeper[1];
+// Deep tiles are met seldom, and much of them is computed in vain.
+Plan cheapest_plan(const GrayScottParams &p, bool ragged) {
+  Plan best = plan_with(p, ragged, columns);
+  for (int depth = 2 * columns; depth <= largest / 4; depth += columns) {
+    const Plan plan = plan_with(p, ragged, depth);
+    if (plan.cost() < best.cost()) best = plan;
   }
+  return best;
+}
+
+// Ragged tiles cost four selects a row, but their lower strips fill a warp where the grid is small.
+Plan plan_for(const GrayScottParams &p, bool aligned) {
+  const Plan even = cheapest_plan(p, false), ragged = cheapest_plan(p, true);
   const bool fits = even.y.span % even.y.unit == 0 && p.width % columns == 0 && aligned;
   return fits && rows_of<false> * even.warps <= rows_of<true> * ragged.warps ? even : ragged;
 }
@@ -363,59 +315,56 @@ struct Pass {
 template <bool ragged, bool scaled> struct Tile {
   static constexpr int rows = rows_of<ragged>;
 
-  int64_t sample;
   Piece y, x;
   int height, width;
   int64_t cells;
 
-  // index: [sample, tile along y, tile along x]
-  __device__ __forceinline__ Tile(const Plan &plan, unsigned index)
-      : Tile(plan, Seat(plan), index / plan.x.tiles, static_cast<int>(index % plan.x.tiles)) {}
-  __device__ __forceinline__ Tile(const Plan &plan, const Seat &seat, unsigned line_of_tiles, int across)
-      : sample(line_of_tiles / plan.y.tiles), y(plan.y, static_cast<int>(line_of_tiles % plan.y.tiles), seat.strip),
-        x(plan.x, across, seat.lane), height(plan.y.size), width(plan.x.size), cells(plan.cells) {
+  __device__ __forceinline__ explicit Tile(const Plan &plan) : Tile(plan, Seat(plan)) {}
+  __device__ __forceinline__ Tile(const Plan &plan, const Seat &seat)
+      : y(plan.y, blockIdx.z, seat.strip), x(plan.x, blockIdx.y, seat.lane), height(plan.y.size), width(plan.x.size),
+        cells(plan.cells) {
     if (seat.idle) y.kept = 0;
   }
 
-  __device__ __forceinline__ void load(const Pass &pass, Cells<rows> &state) const {
-    const float *const from = pass.from + sample * cells;
-    for_each_row([&](int r, int f, int64_t line) {
-      Word &to = state[f][r];
-      if constexpr (ragged) {
-        int column = x.start;
-        EQFLOW_UNROLL
-        for (int c = 0; c < columns; ++c) {
-          to[c] = from[line + column];
-          if (++column == width) column = 0;
-        }
-      } else {
-        unpack(load_word(from + line + x.start), to);
-      }
-      take(pass, f, to);
-    });
+  __device__ __forceinline__ int64_t line(int field, int row) const {
+    return (static_cast<int64_t>(field) * height + row) * width;
   }
 
-  // Asks for what `fetch` then reads. place: of this thread, the words of a thread are `stride` apart.
-  __device__ __forceinline__ void stage(const Pass &pass, float4 *place, int stride) const {
-    const float *const from = pass.from + sample * cells;
-    for_each_row(
-        [&](int r, int f, int64_t line) { copy_in_background(place + (2 * r + f) * stride, from + line + x.start); });
-  }
-  static __device__ __forceinline__ void fetch(const Pass &pass, const float4 *place, int stride, Cells<rows> &state) {
+  // natural: u and v, else w and v as the step uses them.
+  __device__ __forceinline__ void load(const Pass &pass, Cells<rows> &state) const {
+    const float *__restrict__ from = pass.from + blockIdx.x * cells;
+    int row = y.start;
     EQFLOW_UNROLL
     for (int r = 0; r < rows; ++r) {
       EQFLOW_UNROLL
       for (int f = 0; f < 2; ++f) {
-        unpack(place[(2 * r + f) * stride], state[f][r]);
-        take(pass, f, state[f][r]);
+        Word &to = state[f][r];
+        if constexpr (ragged) {
+          int column = x.start;
+          EQFLOW_UNROLL
+          for (int c = 0; c < columns; ++c) {
+            to[c] = from[line(f, row) + column];
+            if (++column == width) column = 0;
+          }
+        } else {
+          load_four(from + line(f, row) + x.start, to);
+        }
+        if (pass.natural) {
+          EQFLOW_UNROLL
+          for (int c = 0; c < columns; ++c) {
+            const float value = f == 0 ? 1.0f - to[c] : to[c];
+            to[c] = scaled ? value * pass.root : value;
+          }
+        }
       }
+      if (++row == height) row = 0;
     }
   }
 
   // u and v
   __device__ __forceinline__ void store_frame(const Pass &pass, int64_t frame, const Cells<rows> &state) const {
     store(
-        pass.frames + (sample * pass.frames_of_sample + frame) * cells,
+        pass.frames + (blockIdx.x * pass.frames_of_sample + frame) * cells,
         [&](int field, float value) {
           if (scaled) value *= pass.inverse_root;
           return field == 0 ? 1.0f - value : value;
@@ -424,45 +373,31 @@ template <bool ragged, bool scaled> struct Tile {
   }
   // w and v
   __device__ __forceinline__ void store_between(const Pass &pass, const Cells<rows> &state) const {
-    store(pass.between + sample * cells, [](int, float value) { return value; }, state);
+    store(pass.between + blockIdx.x * cells, [](int, float value) { return value; }, state);
   }
 
 private:
-  // From u and v, if such they are, to w and v as the step uses them.
-  static __device__ __forceinline__ void take(const Pass &pass, int field, Word &word) {
-    if (!pass.natural) return;
-    EQFLOW_UNROLL
-    for (int c = 0; c < columns; ++c) {
-      const float value = field == 0 ? 1.0f - word[c] : word[c];
-      word[c] = scaled ? value * pass.root : value;
-    }
-  }
-
-  template <class Do> __device__ __forceinline__ void for_each_row(Do act) const {
+  template <class Convert>
+  __device__ __forceinline__ void store(float *__restrict__ to, Convert convert, const Cells<rows> &state) const {
     int row = y.start;
     EQFLOW_UNROLL
     for (int r = 0; r < rows; ++r) {
       EQFLOW_UNROLL
-      for (int f = 0; f < 2; ++f) act(r, f, (static_cast<int64_t>(f) * height + row) * width);
+      for (int f = 0; f < 2; ++f) {
+        float *at = to + line(f, row) + x.start; // what is kept never wraps inside a piece
+        Word word;
+        EQFLOW_UNROLL
+        for (int c = 0; c < columns; ++c) word[c] = convert(f, state[f][r][c]);
+        if constexpr (ragged) {
+          EQFLOW_UNROLL
+          for (int c = 0; c < columns; ++c)
+            if (y.keeps(r) && x.keeps(c)) at[c] = word[c];
+        } else if (y.keeps(r) && x.keeps(0)) {
+          store_four(at, word);
+        }
+      }
       if (++row == height) row = 0;
     }
-  }
-
-  template <class Convert>
-  __device__ __forceinline__ void store(float *__restrict__ to, Convert convert, const Cells<rows> &state) const {
-    for_each_row([&](int r, int f, int64_t line) {
-      float *const at = to + line + x.start; // what is kept never wraps inside a piece
-      Word word;
-      EQFLOW_UNROLL
-      for (int c = 0; c < columns; ++c) word[c] = convert(f, state[f][r][c]);
-      if constexpr (ragged) {
-        EQFLOW_UNROLL
-        for (int c = 0; c < columns; ++c)
-          if (y.keeps(r) && x.keeps(c)) at[c] = word[c];
-      } else if (y.keeps(r) && x.keeps(0)) {
-        store_word(at, pack(word));
-      }
-    });
   }
 };
 
@@ -474,82 +409,53 @@ __global__ void __launch_bounds__(most_threads<ragged>)
   constexpr int rows = rows_of<ragged>;
   EQFLOW_DYN_SHARED(float4, edges);
   __shared__ float4 coefficients_of_step[8]; // read in every step: between the steps the state needs the registers
-  __shared__ SplitBarrier barrier;
-  if (threadIdx.x == 0) barrier.open(plan.warps);
-  const int buffer_words = plan.warps * words_of_warp;
-  unsigned round = 0; // of the barrier; odd ones use the second buffer
-  const bool staged = !ragged && plan.staged;
-  if (staged)
-    Tile<ragged, scaled>(plan, blockIdx.x).stage(pass, edges + plan.edge_words() + thread_index(), 32 * plan.warps);
+  const Tile<ragged, scaled> tile(plan);
+  const GrayScottCoefficients<float> &row = coefficients[blockIdx.x];
+  if (threadIdx.x < 8)
+    coefficients_of_step[threadIdx.x] = make_float4(row.diffusion_u, row.diffusion_v,
+                                                    centre_coefficient(row.u_low, row.u_high, row.u_mask, threadIdx.x),
+                                                    centre_coefficient(row.v_low, row.v_high, row.v_mask, threadIdx.x));
   Cells<rows> x;
-#pragma unroll 1
-  for (unsigned index = blockIdx.x; index < plan.tiles; index += gridDim.x) {
-    __syncthreads(); // the coefficients of the tile before have been read
-    if (threadIdx.x < 8) {
-      const GrayScottCoefficients<float> &row =
-          coefficients[index / static_cast<unsigned>(plan.y.tiles * plan.x.tiles)];
-      coefficients_of_step[threadIdx.x] = make_float4(
-          row.diffusion_u, row.diffusion_v, centre_coefficient(row.u_low, row.u_high, row.u_mask, threadIdx.x),
-          centre_coefficient(row.v_low, row.v_high, row.v_mask, threadIdx.x));
-    }
-    if (staged) {
-      wait_for_copies();
-      Tile<ragged, scaled>::fetch(pass, edges + plan.edge_words() + thread_index(), 32 * plan.warps, x);
-    } else {
-      Tile<ragged, scaled>(plan, index).load(pass, x);
-    }
-    __syncthreads();
-    if (staged && index + gridDim.x < plan.tiles)
-      Tile<ragged, scaled>(plan, index + gridDim.x)
-          .stage(pass, edges + plan.edge_words() + thread_index(), 32 * plan.warps);
+  tile.load(pass, x);
+  const Neighbours<ragged> n = neighbours_of<ragged>(plan, Seat(plan));
 
-    const Neighbours<ragged> n = neighbours_of<ragged>(plan, Seat(plan));
-    int step = static_cast<int>(pass.first_step & 7);
-    for (int64_t frame = 0; frame < pass.count; ++frame) {
+  const int buffer_words = plan.warps * words_of_warp;
+  int step = static_cast<int>(pass.first_step & 7), buffer = 0;
+  for (int64_t frame = 0; frame < pass.count; ++frame) {
 #pragma unroll 1
-      for (int64_t left = pass.steps; left > 0; --left) {
-        float4 *const buffer = edges + (round & 1 ? buffer_words : 0);
-        EQFLOW_UNROLL
-        for (int f = 0; f < 2; ++f) {
-          Word upper, lower;
-          select(upper, ragged && n.after_short_strip, x[f][1], x[f][0]);
-          select(lower, ragged && n.short_strip, x[f][rows - 2], x[f][rows - 1]);
-          buffer[n.here + f * words_of_field] = pack(upper);
-          buffer[n.here + words_of_side + f * words_of_field] = pack(lower);
-        }
-        barrier.arrive(n.here & 31);
-        const auto meet = [&] {
-          barrier.wait(round);
-          Outside outside;
-          EQFLOW_UNROLL
-          for (int f = 0; f < 2; ++f) {
-            unpack(buffer[n.above + f * words_of_field], outside.north[f]);
-            unpack(buffer[n.below + f * words_of_field], outside.below[f]);
-          }
-          return outside;
-        };
-        const float4 now = coefficients_of_step[step & 7];
-        const CellConstants<float> k{now.x, now.y, now.z, now.w, pass.root, 0.25f};
-        if constexpr (nine_point)
-          step_nine_point<rows, ragged, scaled>(k, n, meet, x);
-        else
-          step_five_point<rows, ragged, scaled>(k, n, meet, x);
-        ++step;
-        ++round;
+    for (int64_t left = pass.steps; left > 0; --left) {
+      float4 *const here = edges + buffer + n.here;
+      EQFLOW_UNROLL
+      for (int f = 0; f < 2; ++f) {
+        Word upper, lower;
+        select(upper, ragged && n.after_short_strip, x[f][1], x[f][0]);
+        select(lower, ragged && n.short_strip, x[f][rows - 2], x[f][rows - 1]);
+        here[f * words_of_field] = pack(upper);
+        here[words_of_side + f * words_of_field] = pack(lower);
       }
-      if (pass.frames) Tile<ragged, scaled>(plan, index).store_frame(pass, frame, x);
+      __syncthreads();
+      const float4 *const above = edges + buffer + n.above, *const below = edges + buffer + n.below;
+      Word north[2];
+      EQFLOW_UNROLL
+      for (int f = 0; f < 2; ++f) {
+        unpack(above[f * words_of_field], north[f]);
+        unpack(below[f * words_of_field], x[f][rows]);
+      }
+      const float4 now = coefficients_of_step[step & 7];
+      const CellConstants<float> k{now.x, now.y, now.z, now.w, pass.root, 0.25f};
+      if constexpr (nine_point)
+        step_nine_point<rows, ragged, scaled>(k, n, north, x);
+      else
+        step_five_point<rows, ragged, scaled>(k, n, north, x);
+      ++step;
+      buffer = buffer_words - buffer;
     }
-    if (pass.between) Tile<ragged, scaled>(plan, index).store_between(pass, x);
+    if (pass.frames) Tile<ragged, scaled>(plan).store_frame(pass, frame, x);
   }
+  if (pass.between) Tile<ragged, scaled>(plan).store_between(pass, x);
 }
 
 // Launching.
-
-int attribute(int device, cudaDeviceAttr name) {
-  int value = 0;
-  check(cudaDeviceGetAttribute(&value, name, device), "cudaDeviceGetAttribute");
-  return value;
-}
 
 template <bool ragged> auto kernel_for(const GrayScottParams &p) {
   if (p.nine_point)
@@ -569,16 +475,12 @@ void gray_scott_cuda(const GrayScottParams &p, const float *state, const GraySco
   const DeviceGuard guard(queue.device);
   const int64_t cells = 2 * p.height * p.width;
   const float root = static_cast<float>(p.scale), inverse_root = static_cast<float>(1.0 / p.scale);
-  const bool aligned = is_aligned(state) && is_aligned(frames) && is_aligned(workspace);
-  Plan plan = plan_for(p, aligned, true);
-  if (plan.shared_bytes() > attribute(queue.device, cudaDevAttrMaxSharedMemoryPerBlockOptin) - 1024)
-    plan = plan_for(p, aligned, false);
+  const Plan plan = plan_for(p, is_aligned(state) && is_aligned(frames) && is_aligned(workspace));
   const auto kernel = plan.ragged ? kernel_for<true>(p) : kernel_for<false>(p);
   if (plan.shared_bytes() > 48 * 1024) // more than this a kernel must ask for
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes()),
           "cudaFuncSetAttribute");
-  const unsigned at_once = plan.staged ? attribute(queue.device, cudaDevAttrMultiProcessorCount) : plan.tiles;
-  const unsigned blocks = at_once < plan.tiles ? at_once : plan.tiles, threads = 32 * plan.warps;
+  const dim3 blocks(blocks_along_x(p.batch), plan.x.tiles, plan.y.tiles), threads(32 * plan.warps);
   const auto run = [&](const Pass &pass) {
     EQFLOW_LAUNCH(kernel, blocks, threads, plan.shared_bytes(), stream_of(queue), plan, pass, coefficients);
   };

@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(block) pixel_kernel(LangevinParams p, Langevin
       Word x[2][channels];
       EQFLOW_UNROLL
       for (int i = 0; i < channels; ++i) {
-        load_four(f.state + first + i * pixels, x[0][i]);
-        if (f.output) load_four(static_cast<const Number *>(f.output) + first + i * pixels, x[1][i]);
+        load_four_once(f.state + first + i * pixels, x[0][i]);
+        if (f.output) load_four_once(static_cast<const Number *>(f.output) + first + i * pixels, x[1][i]);
       }
       EQFLOW_UNROLL
       for (int o = 0; o < channels; ++o) {
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(block) pixel_kernel(LangevinParams p, Langevin
           for (int i = 0; i < channels; ++i) add_product(weights[o][1][i], x[1][i], sum);
         }
         add_noise(p, noise, sum);
-        store_four(f.result + first + o * pixels, sum);
+        store_four_once(f.result + first + o * pixels, sum);
       }
     }
 }
@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(block, 4) channel_kernel(LangevinParams p, Lan
           Word noise;
           draw(p, keys, step, row, o * pixels + 4 * group, noise);
           add_noise(p, noise, sum[k]);
-          store_four(f.result + first + o * pixels, sum[k]);
+          store_four_once(f.result + first + o * pixels, sum[k]);
         }
     }
 }
@@ -311,7 +311,7 @@ __global__ void __launch_bounds__(block, tile_blocks<outputs, Number>)
           Word noise;
           draw(p, keys, step, row, site, noise);
           add_noise(p, noise, sum[r][o]);
-          store_four(f.result + sample + site, sum[r][o]);
+          store_four_once(f.result + sample + site, sum[r][o]);
         }
     }
   }

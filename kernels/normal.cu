@@ -10,19 +10,22 @@ using std::int64_t;
 
 constexpr int block = 256, warp = 32;
 
-// A thread draws four sites of one sample; its next ones are `turn` numbers further. Samples of whole, aligned words
-// are written as such.
+// A thread draws four sites of one sample, and four more `turn` numbers further: two chains, each of which fills the
+// other's waits. Samples of whole, aligned words are written as such.
 __global__ void __launch_bounds__(block)
     word_kernel(NormalParams p, PhiloxKeys keys, int64_t turn, float *__restrict__ output) {
   const Share share;
+  const auto step = static_cast<std::uint32_t>(share.group_step);
   for (int64_t row = share.row; row < p.batch; row += share.row_step) {
     const auto sample = static_cast<std::uint32_t>(p.first_sample + static_cast<std::uint64_t>(row));
     const float *const end = output + (row + 1) * p.sites;
     auto group = static_cast<std::uint32_t>(share.group);
-    for (float *to = output + row * p.sites + 4 * share.group; to < end; to += turn) {
-      const Normals n = site_normals(site_counter(group, sample, p.step, p.stream), keys);
-      *reinterpret_cast<float4 *>(to) = make_float4(n.x, n.y, n.z, n.w);
-      group += static_cast<std::uint32_t>(share.group_step);
+    for (float *to = output + row * p.sites + 4 * share.group; to < end; to += 2 * turn, group += 2 * step) {
+      const Normals here = site_normals(site_counter(group, sample, p.step, p.stream), keys);
+      const Normals further = site_normals(site_counter(group + step, sample, p.step, p.stream), keys);
+      *reinterpret_cast<float4 *>(to) = make_float4(here.x, here.y, here.z, here.w);
+      if (to + turn < end)
+        *reinterpret_cast<float4 *>(to + turn) = make_float4(further.x, further.y, further.z, further.w);
     }
   }
 }
