@@ -3,6 +3,8 @@
 from eqflow.ops._backend import BackendError, backends
 from eqflow.ops.convolution_trace import convolution_divergence
 from eqflow.ops.divergence import Divergence, mlp_divergence
+from eqflow.ops.field_moments import field_moments
+from eqflow.ops.field_terms import FieldTerm, Functionals, monomials_up_to
 from eqflow.ops.flow_loss import FlowLoss, FlowTraining, flow_loss, flow_train
 from eqflow.ops.gray_scott import gray_scott
 from eqflow.ops.kernel_score import KernelScores, kernel_score
@@ -16,12 +18,15 @@ __all__ = [
     "BackendError",
     "Divergence",
     "FieldDivergence",
+    "FieldTerm",
     "FlowLoss",
     "FlowTraining",
+    "Functionals",
     "KernelScores",
     "backends",
     "convolution_divergence",
     "field_divergence",
+    "field_moments",
     "flow_loss",
     "flow_train",
     "gray_scott",
@@ -29,5 +34,6 @@ __all__ = [
     "langevin_step",
     "langevin_update",
     "mlp_divergence",
+    "monomials_up_to",
     "normal",
 ]
