@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <optional>
 
 #include "dispatch.h"
@@ -164,6 +165,54 @@ void kernel_score(const Tensor &places, const Tensor &table, const MaybeTensor &
   const CudaQueue queue = queue_of(score);
   py::gil_scoped_release release;
   kernel_score_cuda(p, from, rows, weights, own, to, sums, means, queue);
+#else
+  no_cuda();
+#endif
+}
+
+using FieldTables = std::array<Tensor, 3>; // monomials, fields, products
+
+FieldProgram program_of(const FieldTables &tables) {
+  const auto &[monomials, fields, products] = tables;
+  return {monomials.size(0),
+          fields.size(0),
+          products.size(0),
+          monomials.data<std::int32_t>("monomials", {monomials.size(0), 2}),
+          fields.data<std::int32_t>("fields", {fields.size(0), 2}),
+          products.data<std::int32_t>("products", {products.size(0), 2})};
+}
+
+FieldMomentsParams field_moments_params(const Tensor &state, std::int64_t margin, bool nine_point) {
+  return {state.size(0), state.size(1), state.size(2), state.size(3), margin, nine_point};
+}
+
+std::int64_t field_moments_workspace(const Tensor &state, const FieldTables &rows, const FieldTables &columns,
+                                     std::int64_t margin, bool nine_point) {
+#if EQFLOW_CUDA
+  if (runs_cuda(state))
+    return field_moments_cuda_workspace(field_moments_params(state, margin, nine_point), program_of(rows),
+                                        program_of(columns));
+#endif
+  return 0;
+}
+
+void field_moments(const Tensor &state, const Tensor &at, const FieldTables &rows, const FieldTables &columns,
+                   const Tensor &moments, const Tensor &workspace, std::int64_t margin, bool nine_point, int threads) {
+  const FieldMomentsParams p = field_moments_params(state, margin, nine_point);
+  const FieldProgram of_rows = program_of(rows), of_columns = program_of(columns);
+  const std::vector<std::int64_t> shape{p.batch, p.channels, p.height, p.width};
+  const float *from = state.data<float>("state", shape), *gradients_at = at.data<float>("at", shape);
+  double *to = moments.data<double>("moments", {p.batch, of_rows.product_count, of_columns.product_count});
+  if (!runs_cuda(moments)) {
+    py::gil_scoped_release release;
+    return field_moments_cpu(p, of_rows, of_columns, from, gradients_at, to, threads);
+  }
+#if EQFLOW_CUDA
+  float *scratch = workspace.data<float>("workspace", {workspace.size(0)});
+  const std::int64_t floats = workspace.size(0);
+  const CudaQueue queue = queue_of(moments);
+  py::gil_scoped_release release;
+  field_moments_cuda(p, of_rows, of_columns, from, gradients_at, to, scratch, floats, queue);
 #else
   no_cuda();
 #endif
@@ -343,6 +392,10 @@ PYBIND11_MODULE(EQFLOW_MODULE, m) {
         py::arg("step"), py::arg("step_in_memory"), py::arg("stream"), py::arg("first_sample"), py::arg("threads"));
   m.def("kernel_score", &kernel_score, py::arg("places"), py::arg("table"), py::arg("log_weights"), py::arg("excluded"),
         py::arg("score"), py::arg("log_sum"), py::arg("smoothed"), py::arg("scale"), py::arg("threads"));
+  m.def("field_moments_workspace", &field_moments_workspace, py::arg("state"), py::arg("rows"), py::arg("columns"),
+        py::arg("margin"), py::arg("nine_point"));
+  m.def("field_moments", &field_moments, py::arg("state"), py::arg("at"), py::arg("rows"), py::arg("columns"),
+        py::arg("moments"), py::arg("workspace"), py::arg("margin"), py::arg("nine_point"), py::arg("threads"));
 
   // The constants of a call, with options as their places in the tuples of Python.
   py::class_<MlpShape>(m, "MlpShape", py::module_local())

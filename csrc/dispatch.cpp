@@ -17,6 +17,8 @@ struct CpuKernels {
   bool (*langevin)(const LangevinParams &, const LangevinFields &, int);
   bool (*kernel_score)(const KernelScoreParams &, const float *, const float *, const float *, const std::int64_t *,
                        float *, float *, float *, int);
+  bool (*field_moments)(const FieldMomentsParams &, const FieldProgram &, const FieldProgram &, const float *,
+                        const float *, double *, int);
   bool (*divergence)(const DivergenceParams &, const float *, const float *, float *, float *, float *, int);
   bool (*divergence_gradient)(const DivergenceParams &, const float *, const float *, const float *, const float *,
                               const float *, float *, int);
@@ -33,6 +35,7 @@ struct CpuKernels {
    isa::gray_scott_cpu,                                                                                                \
    isa::langevin_cpu,                                                                                                  \
    isa::kernel_score_cpu,                                                                                              \
+   isa::field_moments_cpu,                                                                                             \
    isa::divergence_cpu,                                                                                                \
    isa::divergence_gradient_cpu,                                                                                       \
    isa::flow_loss_cpu,                                                                                                 \
@@ -111,6 +114,11 @@ void langevin_cpu(const LangevinParams &p, const LangevinFields &fields, int thr
 void kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights,
                       const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads) {
   check_memory(kernels().kernel_score(p, places, table, log_weights, excluded, score, log_sum, smoothed, threads));
+}
+
+void field_moments_cpu(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,
+                       const float *state, const float *at, double *moments, int threads) {
+  check_memory(kernels().field_moments(p, rows, columns, state, at, moments, threads));
 }
 
 void divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,

@@ -51,6 +51,24 @@ struct KernelScoreParams {
   double scale;
 };
 
+// In the order of OPERATORS in eqflow/ops/field_terms.py.
+enum class FieldOperator : std::int32_t { value, laplacian, bilaplacian, squared_gradient, x_derivative, y_derivative };
+
+// Products of fields of a picture with grid spacing 1, all tables of two columns. A monomial is a lower one times a
+// channel, and the first is 1; a field is an operator of a monomial; a product is that of two fields, or one field and
+// -1. The tables lie where the pictures are.
+struct FieldProgram {
+  std::int64_t monomial_count, field_count, product_count;
+  const std::int32_t *monomials, *fields, *products;
+};
+
+// The mean over pixels of every product of one picture times every product of another.
+struct FieldMomentsParams {
+  std::int64_t batch, channels, height, width;
+  std::int64_t margin; // of pixels that do not count; stencils wrap around the picture
+  bool nine_point;
+};
+
 // v(x) = W_o a(... a(W_1 h_0 + b_1) ...) + b_o, see eqflow/ops/mlp.py. The parameters of a network are one row of
 // `size` numbers: W_1 (row by row), b_1, W_2, b_2, ..., W_o, b_o. h_0 = [x, sin x, cos x, sin 2x, cos 2x, ...], each a
 // group of `dimension` numbers.
@@ -130,6 +148,8 @@ struct AdamStep {
   bool langevin_cpu(const LangevinParams &p, const LangevinFields &fields, int threads);                               \
   bool kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights, \
                         const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads);     \
+  bool field_moments_cpu(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,           \
+                         const float *state, const float *at, double *moments, int threads);                           \
   bool divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,        \
                       float *divergence, float *strain, int threads);                                                  \
   bool divergence_gradient_cpu(const DivergenceParams &p, const float *points, const float *parameters,                \
@@ -175,6 +195,12 @@ void gray_scott_cuda(const GrayScottParams &p, const float *state, const GraySco
 void langevin_cuda(const LangevinParams &p, const LangevinFields &fields, CudaQueue queue);
 void kernel_score_cuda(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights,
                        const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, CudaQueue queue);
+// Floats of scratch memory for one picture; field_moments_cuda takes as many pictures at a time as the workspace holds.
+std::int64_t field_moments_cuda_workspace(const FieldMomentsParams &p, const FieldProgram &rows,
+                                          const FieldProgram &columns);
+void field_moments_cuda(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,
+                        const float *state, const float *at, double *moments, float *workspace,
+                        std::int64_t workspace_size, CudaQueue queue);
 
 // Each needs a workspace of so many floats, aligned to 16 bytes.
 std::int64_t divergence_cuda_workspace(const DivergenceParams &p);

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from eqflow.ops import _backend
+from eqflow.ops import _backend, _moment_plan
 from eqflow.ops.field_terms import OPERATORS, Exponents, FieldTerm, Functionals
 from eqflow.ops.gray_scott import STENCILS, laplacian
+
+_WORKSPACE = 2**26  # floats of scratch memory of a GPU
 
 
 def _monomial(picture: Tensor, exponents: Exponents) -> Tensor:
@@ -55,7 +57,7 @@ def _operate(field: Tensor, operator: str, stencil: str, spacing: float) -> Tens
             return slope(-1 if operator == "x-derivative" else -2)
 
 
-def margin(functionals: Functionals, terms: tuple[FieldTerm, ...]) -> int:
+def reach(functionals: Functionals, terms: tuple[FieldTerm, ...]) -> int:
     """How far the stencils reach beyond a pixel, which is the margin that crops lose."""
     operators = {term.operator for term in terms} | ({"laplacian"} if functionals.pairs else set())
     return 2 if "bilaplacian" in operators else int(operators != {"value"})
@@ -71,7 +73,7 @@ def reference(
     periodic: bool,
 ) -> Tensor:
     """The specification: gradients of the functionals, terms, and the mean of their products, in float64."""
-    cut = 0 if periodic else margin(functionals, terms)
+    cut = 0 if periodic else reach(functionals, terms)
     inside = (..., slice(cut, state.shape[2] - cut), slice(cut, state.shape[3] - cut))
     channels, moments = range(functionals.channels), []
     for x, y in zip(state.double(), at.double(), strict=True):
@@ -90,8 +92,38 @@ def reference(
     return torch.stack(moments)
 
 
+def _powers_of_two(exponents: Tensor, powers: Tensor) -> Tensor:
+    """[batch, products, 1]: the unit of each product, for channels in units of 2^exponent."""
+    return torch.exp2(exponents.double() @ powers.T)[..., None]
+
+
 def _launch(state, at, functionals, terms, stencil, spacing, periodic, backend) -> Tensor:
-    raise _backend.BackendError("the kernels of field_moments are not built yet: use backend='reference'")
+    """The kernels, which see channels in units of a power of two above their largest number, and a spacing of 1."""
+    plan = _moment_plan.on_device(functionals, terms, state.device)
+    largest = torch.maximum(state.abs().amax((2, 3)), at.abs().amax((2, 3)))
+    if not state.is_cuda and not largest.isfinite().all():
+        picture = int((~largest.isfinite().all(1)).nonzero()[0])
+        raise ValueError(f"expected finite pictures, but picture {picture} has NaN or infinite numbers: mend the input")
+    exponents = largest.frexp().exponent.clamp(-120, 120)
+    unit = torch.ldexp(torch.ones_like(largest), -exponents)[..., None, None]
+    scaled = state * unit
+    scaled_at = scaled if at is state else at * unit
+    moments = state.new_empty((len(state), len(plan.rows.products), len(plan.columns.products)), dtype=torch.float64)
+    margin = 0 if periodic else reach(functionals, terms)
+    arguments = (scaled, scaled_at, plan.rows[:3], plan.columns[:3], moments)
+    if backend == "native":
+        native = _backend.native_module()
+        options = (margin, stencil == "9-point")
+        size = native.field_moments_workspace(scaled, plan.rows[:3], plan.columns[:3], *options)
+        workspace = state.new_empty(min(size * len(state), max(size, _WORKSPACE)))
+        native.field_moments(*arguments, workspace, *options, torch.get_num_threads())
+    else:
+        _backend.triton_kernels("field_moments").field_moments(*arguments, margin, stencil == "9-point")
+    (rows, columns), spacing = plan[:2], float(spacing)
+    moments *= _powers_of_two(exponents, rows.powers) * spacing ** -rows.order[:, None]
+    moments *= (_powers_of_two(exponents, columns.powers) * spacing ** -columns.order[:, None]).mT
+    first, second = (moments[:, entry] * weight for entry, weight in zip(plan.entries, plan.weights, strict=True))
+    return (first + second).unflatten(1, (functionals.count, functionals.channels))
 
 
 torch.library.define(
@@ -251,7 +283,7 @@ def field_moments(
     """
     terms = tuple(terms)
     _check(state, at, functionals, terms, stencil, spacing)
-    _check_size(*state.shape[2:], margin(functionals, terms), periodic)
+    _check_size(*state.shape[2:], reach(functionals, terms), periodic)
     if state.dtype == torch.float64:
         if backend not in ("auto", "reference"):
             raise TypeError(f"expected float32 pictures for backend {backend!r}, got float64: use backend='reference'")

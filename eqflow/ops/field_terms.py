@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from dataclasses import dataclass
 
@@ -95,9 +96,10 @@ class Functionals:
         monomials = tuple(checked_exponents(m, f"monomials[{i}]") for i, m in enumerate(self.monomials))
         pairs = []
         for i, pair in enumerate(self.pairs):
-            if len(tuple(pair)) != 2:
-                raise ValueError(f"expected pairs[{i}] as (exponents of g, exponents of h), got {pair!r}")
-            g, h = pair
+            try:
+                g, h = pair
+            except (TypeError, ValueError):
+                raise ValueError(f"expected pairs[{i}] as (exponents of g, exponents of h), got {pair!r}") from None
             pairs.append((checked_exponents(g, f"pairs[{i}][0]"), checked_exponents(h, f"pairs[{i}][1]")))
         rows = [*monomials, *itertools.chain.from_iterable(pairs)]
         if not rows:
@@ -108,11 +110,10 @@ class Functionals:
                 "the mean of a constant never changes and that of 1 Lap h is zero: take monomials with an exponent "
                 "above 0"
             )
-        seen: set[object] = set()
-        for functional in [*monomials, *map(frozenset, pairs)]:
-            if functional in seen:
-                raise ValueError(f"expected every functional once, got {sorted(functional)} twice: leave one out")
-            seen.add(functional)
+        every = [*monomials, *(tuple(sorted(pair)) for pair in pairs)]
+        twice = [functional for functional, count in collections.Counter(every).items() if count > 1]
+        if twice:
+            raise ValueError(f"expected every functional once, got {twice[0]} twice: leave one out")
         object.__setattr__(self, "monomials", monomials)
         object.__setattr__(self, "pairs", tuple(pairs))
 
