@@ -196,23 +196,25 @@ std::int64_t field_moments_workspace(const Tensor &state, const FieldTables &row
   return 0;
 }
 
-void field_moments(const Tensor &state, const Tensor &at, const FieldTables &rows, const FieldTables &columns,
-                   const Tensor &moments, const Tensor &workspace, std::int64_t margin, bool nine_point, int threads) {
+void field_moments(const Tensor &state, const Tensor &at, const Tensor &units, const FieldTables &rows,
+                   const FieldTables &columns, const Tensor &moments, const Tensor &workspace, std::int64_t margin,
+                   bool nine_point, int threads) {
   const FieldMomentsParams p = field_moments_params(state, margin, nine_point);
   const FieldProgram of_rows = program_of(rows), of_columns = program_of(columns);
   const std::vector<std::int64_t> shape{p.batch, p.channels, p.height, p.width};
   const float *from = state.data<float>("state", shape), *gradients_at = at.data<float>("at", shape);
+  const float *scales = units.data<float>("units", {p.batch, p.channels});
   double *to = moments.data<double>("moments", {p.batch, of_rows.product_count, of_columns.product_count});
   if (!runs_cuda(moments)) {
     py::gil_scoped_release release;
-    return field_moments_cpu(p, of_rows, of_columns, from, gradients_at, to, threads);
+    return field_moments_cpu(p, of_rows, of_columns, from, gradients_at, scales, to, threads);
   }
 #if EQFLOW_CUDA
   float *scratch = workspace.data<float>("workspace", {workspace.size(0)});
   const std::int64_t floats = workspace.size(0);
   const CudaQueue queue = queue_of(moments);
   py::gil_scoped_release release;
-  field_moments_cuda(p, of_rows, of_columns, from, gradients_at, to, scratch, floats, queue);
+  field_moments_cuda(p, of_rows, of_columns, from, gradients_at, scales, to, scratch, floats, queue);
 #else
   no_cuda();
 #endif
@@ -394,8 +396,9 @@ PYBIND11_MODULE(EQFLOW_MODULE, m) {
         py::arg("score"), py::arg("log_sum"), py::arg("smoothed"), py::arg("scale"), py::arg("threads"));
   m.def("field_moments_workspace", &field_moments_workspace, py::arg("state"), py::arg("rows"), py::arg("columns"),
         py::arg("margin"), py::arg("nine_point"));
-  m.def("field_moments", &field_moments, py::arg("state"), py::arg("at"), py::arg("rows"), py::arg("columns"),
-        py::arg("moments"), py::arg("workspace"), py::arg("margin"), py::arg("nine_point"), py::arg("threads"));
+  m.def("field_moments", &field_moments, py::arg("state"), py::arg("at"), py::arg("units"), py::arg("rows"),
+        py::arg("columns"), py::arg("moments"), py::arg("workspace"), py::arg("margin"), py::arg("nine_point"),
+        py::arg("threads"));
 
   // The constants of a call, with options as their places in the tuples of Python.
   py::class_<MlpShape>(m, "MlpShape", py::module_local())

@@ -18,7 +18,7 @@ struct CpuKernels {
   bool (*kernel_score)(const KernelScoreParams &, const float *, const float *, const float *, const std::int64_t *,
                        float *, float *, float *, int);
   bool (*field_moments)(const FieldMomentsParams &, const FieldProgram &, const FieldProgram &, const float *,
-                        const float *, double *, int);
+                        const float *, const float *, double *, int);
   bool (*divergence)(const DivergenceParams &, const float *, const float *, float *, float *, float *, int);
   bool (*divergence_gradient)(const DivergenceParams &, const float *, const float *, const float *, const float *,
                               const float *, float *, int);
@@ -117,8 +117,8 @@ void kernel_score_cpu(const KernelScoreParams &p, const float *places, const flo
 }
 
 void field_moments_cpu(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,
-                       const float *state, const float *at, double *moments, int threads) {
-  check_memory(kernels().field_moments(p, rows, columns, state, at, moments, threads));
+                       const float *state, const float *at, const float *units, double *moments, int threads) {
+  check_memory(kernels().field_moments(p, rows, columns, state, at, units, moments, threads));
 }
 
 void divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,

@@ -62,7 +62,8 @@ struct FieldProgram {
   const std::int32_t *monomials, *fields, *products;
 };
 
-// The mean over pixels of every product of one picture times every product of another.
+// The mean over pixels of every product of one picture times every product of another. Channels are multiplied by
+// units [batch, channels] first.
 struct FieldMomentsParams {
   std::int64_t batch, channels, height, width;
   std::int64_t margin; // of pixels that do not count; stencils wrap around the picture
@@ -149,7 +150,7 @@ struct AdamStep {
   bool kernel_score_cpu(const KernelScoreParams &p, const float *places, const float *table, const float *log_weights, \
                         const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads);     \
   bool field_moments_cpu(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,           \
-                         const float *state, const float *at, double *moments, int threads);                           \
+                         const float *state, const float *at, const float *units, double *moments, int threads);       \
   bool divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,        \
                       float *divergence, float *strain, int threads);                                                  \
   bool divergence_gradient_cpu(const DivergenceParams &p, const float *points, const float *parameters,                \
@@ -199,7 +200,7 @@ void kernel_score_cuda(const KernelScoreParams &p, const float *places, const fl
 std::int64_t field_moments_cuda_workspace(const FieldMomentsParams &p, const FieldProgram &rows,
                                           const FieldProgram &columns);
 void field_moments_cuda(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,
-                        const float *state, const float *at, double *moments, float *workspace,
+                        const float *state, const float *at, const float *units, double *moments, float *workspace,
                         std::int64_t workspace_size, CudaQueue queue);
 
 // Each needs a workspace of so many floats, aligned to 16 bytes.

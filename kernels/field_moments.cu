@@ -56,7 +56,7 @@ __device__ __forceinline__ std::int64_t wrapped(std::int64_t i, std::int64_t siz
 // An operator of a monomial at a pixel.
 __device__ __forceinline__ double field(const FieldMomentsParams &p, const FieldProgram &program,
                                         const Stencils &stencils, std::int64_t index, const float *__restrict__ picture,
-                                        std::int64_t i, std::int64_t j) {
+                                        const float *__restrict__ units, std::int64_t i, std::int64_t j) {
   const int first = program.fields[2 * index], operation = program.fields[2 * index + 1];
   const bool squared = operation == static_cast<int>(FieldOperator::squared_gradient);
   double along = 0, across = 0;
@@ -66,8 +66,11 @@ __device__ __forceinline__ double field(const FieldMomentsParams &p, const Field
     if (weight == 0 && other == 0) continue;
     const std::int64_t row = wrapped(i + at / span - reach, p.height), column = wrapped(j + at % span - reach, p.width);
     double value = 1;
-    for (int m = first; m > 0; m = program.monomials[2 * m])
-      value *= static_cast<double>(picture[(program.monomials[2 * m + 1] * p.height + row) * p.width + column]);
+    for (int m = first; m > 0; m = program.monomials[2 * m]) {
+      const int channel = program.monomials[2 * m + 1];
+      const double number = static_cast<double>(picture[(channel * p.height + row) * p.width + column]);
+      value *= static_cast<double>(units[channel]) * number;
+    }
     along += weight * value;
     across += other * value;
   }
@@ -79,17 +82,18 @@ __device__ __forceinline__ double field(const FieldMomentsParams &p, const Field
 __global__ void __launch_bounds__(threads)
     fields_kernel(FieldMomentsParams p, FieldProgram rows, FieldProgram columns, Stencils stencils,
                   std::int64_t blocks_of_picture, const float *__restrict__ state, const float *__restrict__ at,
-                  float *__restrict__ fields) {
+                  const float *__restrict__ units, float *__restrict__ fields) {
   const std::int64_t width = p.width - 2 * p.margin, pixels = (p.height - 2 * p.margin) * width;
   const std::int64_t picture = blockIdx.x / blocks_of_picture;
   const std::int64_t pixel = (blockIdx.x % blocks_of_picture) * threads + threadIdx.x;
   if (pixel >= pixels) return;
   const std::int64_t offset = picture * p.channels * p.height * p.width, count = rows.field_count + columns.field_count;
+  const float *unit = units + picture * p.channels;
   const std::int64_t i = p.margin + pixel / width, j = p.margin + pixel % width;
   for (std::int64_t f = blockIdx.y; f < count; f += gridDim.y) {
     const bool of_row = f < rows.field_count;
-    const double value = of_row ? field(p, rows, stencils, f, at + offset, i, j)
-                                : field(p, columns, stencils, f - rows.field_count, state + offset, i, j);
+    const double value = of_row ? field(p, rows, stencils, f, at + offset, unit, i, j)
+                                : field(p, columns, stencils, f - rows.field_count, state + offset, unit, i, j);
     fields[(picture * count + f) * pixels + pixel] = static_cast<float>(value);
   }
 }
@@ -116,9 +120,9 @@ __global__ void __launch_bounds__(threads)
   const int thread = static_cast<int>(threadIdx.x), share = thread % shares;
   const int row = thread / shares / 4, column = thread / shares % 4; // of the 4 x 4 groups of 4 x 4 moments
 
-  double sums[4][4] = {};
+  double sums[16] = {}; // of 4 rows by 4 columns
   for (std::int64_t start = 0; start < pixels; start += stretch) {
-    float part[4][4] = {};
+    float part[16] = {};
     for (std::int64_t first = start; first < start + stretch && first < pixels; first += tile) {
       __syncthreads(); // the tile before has been read
       for (int i = thread; i < tile * side; i += threads) {
@@ -134,23 +138,21 @@ __global__ void __launch_bounds__(threads)
         const float4 r = row_tile[pixel * (padded / 4) + row], c = column_tile[pixel * (padded / 4) + column];
         const float a[4] = {r.x, r.y, r.z, r.w}, b[4] = {c.x, c.y, c.z, c.w};
         EQFLOW_UNROLL
-        for (int y = 0; y < 4; ++y) EQFLOW_UNROLL
-        for (int x = 0; x < 4; ++x) part[y][x] = fmaf(a[y], b[x], part[y][x]);
+        for (int n = 0; n < 16; ++n) part[n] = fmaf(a[n / 4], b[n % 4], part[n]);
       }
     }
     EQFLOW_UNROLL
-    for (int y = 0; y < 4; ++y) EQFLOW_UNROLL
-    for (int x = 0; x < 4; ++x) sums[y][x] += static_cast<double>(part[y][x]);
+    for (int n = 0; n < 16; ++n) sums[n] += static_cast<double>(part[n]);
   }
 
+  const double of_pixel = 1 / static_cast<double>(pixels);
   EQFLOW_UNROLL
-  for (int y = 0; y < 4; ++y) EQFLOW_UNROLL
-  for (int x = 0; x < 4; ++x) {
-    double sum = sums[y][x];
+  for (int n = 0; n < 16; ++n) {
+    double sum = sums[n];
     for (int away = shares / 2; away > 0; away /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, away);
-    const std::int64_t r = first_row + 4 * row + y, c = first_column + 4 * column + x;
+    const std::int64_t r = first_row + 4 * row + n / 4, c = first_column + 4 * column + n % 4;
     if (share == 0 && r < rows.product_count && c < columns.product_count)
-      moments[(picture * rows.product_count + r) * columns.product_count + c] = sum / static_cast<double>(pixels);
+      moments[(picture * rows.product_count + r) * columns.product_count + c] = sum * of_pixel;
   }
 }
 
@@ -162,7 +164,7 @@ std::int64_t field_moments_cuda_workspace(const FieldMomentsParams &p, const Fie
 }
 
 void field_moments_cuda(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,
-                        const float *state, const float *at, double *moments, float *workspace,
+                        const float *state, const float *at, const float *units, double *moments, float *workspace,
                         std::int64_t workspace_size, CudaQueue queue) {
   const DeviceGuard guard(queue.device);
   const std::int64_t at_once = workspace_size / field_moments_cuda_workspace(p, rows, columns);
@@ -177,7 +179,7 @@ void field_moments_cuda(const FieldMomentsParams &p, const FieldProgram &rows, c
     const std::int64_t offset = first * p.channels * p.height * p.width;
     const dim3 grid(blocks_along_x(pictures * pixel_blocks), static_cast<unsigned>(fields < 1024 ? fields : 1024));
     EQFLOW_LAUNCH(fields_kernel, grid, threads, 0, stream_of(queue), p, rows, columns, stencils, pixel_blocks,
-                  state + offset, at + offset, workspace);
+                  state + offset, at + offset, units + first * p.channels, workspace);
     EQFLOW_LAUNCH(products_kernel, blocks_along_x(pictures * row_blocks * column_blocks), threads, 0, stream_of(queue),
                   p, rows, columns, row_blocks, column_blocks, workspace,
                   moments + first * rows.product_count * columns.product_count);

@@ -20,6 +20,7 @@ _SQUARED_GRADIENT, _Y_DERIVATIVE = tl.constexpr(3), tl.constexpr(5)  # in the or
 @triton.jit
 def fields_kernel(
     pictures,  # [batch, channels, height, width]
+    units,  # [batch, channels], to multiply the channels by
     monomials,  # [monomials, 2], int32
     table,  # [of_side, 2], int32: monomial, operator
     weights,  # [operators, 25], float64
@@ -53,7 +54,8 @@ def fields_kernel(
             while m > 0:
                 channel = picture * channels + tl.load(monomials + 2 * m + 1)
                 place = (channel * height + row) * width + column
-                value *= tl.load(pictures + place, mask=inside, other=0.0).to(tl.float64)
+                number = tl.load(pictures + place, mask=inside, other=0.0).to(tl.float64)
+                value *= number * tl.load(units + channel).to(tl.float64)
                 m = tl.load(monomials + 2 * m)
             along += weight * value
             beside += other * value
@@ -120,6 +122,7 @@ def _weights(nine_point: bool, device: torch.device) -> Tensor:
 def field_moments(
     state: Tensor,  # [batch, channels, height, width], float32
     at: Tensor,  # like state
+    units: Tensor,  # [batch, channels], to multiply the channels by
     rows: tuple[Tensor, Tensor, Tensor],  # monomials, fields, products of `at`, each int32 [number, 2]
     columns: tuple[Tensor, Tensor, Tensor],  # those of `state`
     moments: Tensor,  # [batch, row products, column products], float64
@@ -135,12 +138,13 @@ def field_moments(
     stretch = min(_STRETCH, triton.cdiv(pixels, block)) if state.is_cpu else _STRETCH
     at_once = min(len(state), max(1, _MEMORY // (sum(fields_of) * pixels)), 65535)
     fields = state.new_empty((at_once, sum(fields_of), pixels))
-    parts = zip(*(tensor.split(at_once) for tensor in (at, state, moments)), strict=True)
+    parts = zip(*(tensor.split(at_once) for tensor in (at, state, units, moments)), strict=True)
     with torch.cuda.device_of(state):
-        for some_at, some, result in parts:
+        for some_at, some, scales, result in parts:
             for pictures, (monomials, table, _), first in ((some_at, rows, 0), (some, columns, fields_of[0])):
                 fields_kernel[triton.cdiv(pixels, block), len(table), len(some)](
                     pictures,
+                    scales,
                     monomials,
                     table,
                     weights,

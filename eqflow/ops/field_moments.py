@@ -97,24 +97,27 @@ def _powers_of_two(exponents: Tensor, powers: Tensor) -> Tensor:
     return torch.exp2(exponents.double() @ powers.T)[..., None]
 
 
+def _largest(pictures: Tensor) -> Tensor:
+    """The largest magnitude in each channel, [batch, channels]; NaN where there is one."""
+    return torch.maximum(pictures.amax((2, 3)), -pictures.amin((2, 3)))
+
+
 def _launch(state, at, functionals, terms, stencil, spacing, periodic, backend) -> Tensor:
     """The kernels, which see channels in units of a power of two above their largest number, and a spacing of 1."""
     plan = _moment_plan.on_device(functionals, terms, state.device)
-    largest = torch.maximum(state.abs().amax((2, 3)), at.abs().amax((2, 3)))
+    largest = _largest(state) if at is state else torch.maximum(_largest(state), _largest(at))
     if not state.is_cuda and not largest.isfinite().all():
         picture = int((~largest.isfinite().all(1)).nonzero()[0])
         raise ValueError(f"expected finite pictures, but picture {picture} has NaN or infinite numbers: mend the input")
     exponents = largest.frexp().exponent.clamp(-120, 120)
-    unit = torch.ldexp(torch.ones_like(largest), -exponents)[..., None, None]
-    scaled = state * unit
-    scaled_at = scaled if at is state else at * unit
+    units = torch.ldexp(torch.ones_like(largest), -exponents)
     moments = state.new_empty((len(state), len(plan.rows.products), len(plan.columns.products)), dtype=torch.float64)
     margin = 0 if periodic else reach(functionals, terms)
-    arguments = (scaled, scaled_at, plan.rows[:3], plan.columns[:3], moments)
+    arguments = (state, at, units, plan.rows[:3], plan.columns[:3], moments)
     if backend == "native":
         native = _backend.native_module()
         options = (margin, stencil == "9-point")
-        size = native.field_moments_workspace(scaled, plan.rows[:3], plan.columns[:3], *options)
+        size = native.field_moments_workspace(state, plan.rows[:3], plan.columns[:3], *options)
         workspace = state.new_empty(min(size * len(state), max(size, _WORKSPACE)))
         native.field_moments(*arguments, workspace, *options, torch.get_num_threads())
     else:
