@@ -134,11 +134,12 @@ __global__ void __launch_bounds__(threads)
       }
       __syncthreads();
       EQFLOW_UNROLL
-      for (int pixel = share; pixel < tile; pixel += shares) {
-        const float4 r = row_tile[pixel * (padded / 4) + row], c = column_tile[pixel * (padded / 4) + column];
+      for (int n = 0; n < tile / shares; ++n) {
+        const int pixel = (share + n * shares) * (padded / 4);
+        const float4 r = row_tile[pixel + row], c = column_tile[pixel + column];
         const float a[4] = {r.x, r.y, r.z, r.w}, b[4] = {c.x, c.y, c.z, c.w};
         EQFLOW_UNROLL
-        for (int n = 0; n < 16; ++n) part[n] = fmaf(a[n / 4], b[n % 4], part[n]);
+        for (int m = 0; m < 16; ++m) part[m] = fmaf(a[m / 4], b[m % 4], part[m]);
       }
     }
     EQFLOW_UNROLL

@@ -67,7 +67,7 @@ def test_nothing_spills(tmp_path, architecture):
     cubin = machine_code.compile_cuda(KERNEL, architecture, tmp_path)
     rows = machine_code.resources(cubin)
     assert len(rows) == 2 and all(row["STACK"] == 0 for row in rows.values()), rows
-    assert max(row["REG"] for row in rows.values()) <= 128, rows  # with nvcc 13.0 77 to 120 of products, 40 of fields
+    assert max(row["REG"] for row in rows.values()) <= 128, rows  # with nvcc 13.0 74 to 120 of products, 40 of fields
     for kernel in machine_code.kernels(cubin):
         opcodes = [opcode for _, opcode, _ in kernel.code]
         assert not {"LDL", "STL"} & set(opcodes), kernel.name
