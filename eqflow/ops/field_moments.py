@@ -281,8 +281,8 @@ def field_moments(
         >>> wave = phase.cos().expand(1, 1, 16, 16)
         >>> quadratic = Functionals(monomials=((2,),))  # mean(u^2), whose derivative is 2 u
         >>> moments = field_moments(wave, quadratic, (FieldTerm((1,)), FieldTerm((1,), "laplacian")))
-        >>> moments[0, 0, 0].tolist()  # mean(2 u u) = 1; Lap u = (2 cos(2 pi / 16) - 2) u
-        [1.0000000..., -0.152240...]
+        >>> moments[0, 0, 0]  # mean(2 u u) = 1, and Lap u = (2 cos(2 pi / 16) - 2) u
+        tensor([ 1.0000, -0.1522], dtype=torch.float64)
     """
     terms = tuple(terms)
     _check(state, at, functionals, terms, stencil, spacing)
