@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 
-def runge_kutta(velocity: Callable[[Tensor], Tensor], state: Tensor, dt: float) -> Tensor:
+def runge_kutta(velocity: Callable[[Tensor], Tensor], state: Tensor, dt: float | Tensor) -> Tensor:
     """One step of dx = v(x) dt by the classical method of fourth order.
 
     Example:
