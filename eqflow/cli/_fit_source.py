@@ -66,8 +66,9 @@ def _drawn(word: str, given: dict[str, Any]) -> tuple[Any, tuple[str, ...], tupl
     for option in ("columns", "dataset"):
         if given[option] is not None:
             raise usage(f"expected no --{option} with {word}, which is no file: leave it out")
-    values = SYSTEMS[word].sample(given["samples"] or SAMPLES, seed=given["seed"]).double()
-    return values, tuple("xyz"[: values.shape[1]]), ()
+    system = SYSTEMS[word]
+    values = system.sample(given["samples"] or SAMPLES, seed=given["seed"]).double()
+    return values, getattr(system, "variables", tuple("xyz"[: system.dimension])), ()
 
 
 def truth(word: str | None) -> Any:

@@ -12,6 +12,8 @@ from torch import Tensor
 from eqflow.systems import planar_sets
 from eqflow.systems.attractors import Chen, Halvorsen, Lorenz, Rossler, SprottB, Thomas
 from eqflow.systems.checkerboard import Checkerboard
+from eqflow.systems.gene_network import GeneNetwork
+from eqflow.systems.limit_cycle import LimitCycle
 from eqflow.systems.ornstein_uhlenbeck import OrnsteinUhlenbeck
 
 
@@ -41,6 +43,8 @@ SYSTEMS = MappingProxyType(
         "halvorsen": Halvorsen(),
         "thomas": Thomas(),
         "ornstein-uhlenbeck": OrnsteinUhlenbeck(),
+        "limit-cycle": LimitCycle(),
+        "gene-network": GeneNetwork(),
         "two-gaussians": planar_sets.TwoGaussians(),
         "eight-gaussians": planar_sets.EightGaussians(),
         "correlated-gaussian": planar_sets.CorrelatedGaussian(),

@@ -14,8 +14,10 @@ from eqflow.ops import philox
 from eqflow.systems.chains import Chains, sample_chains
 from eqflow.systems.integrators import heun
 
+Rows = tuple[tuple[float, ...], ...]
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class GeneNetwork:
     """Two signals on circles, x' = w y + x (1 - r^2), y' = -w x + y (1 - r^2), drive the genes p, b and r.
 
@@ -27,7 +29,7 @@ class GeneNetwork:
     and Mihalas, "A Fokker-Planck-based loss function".
 
     Args:
-        theta: [3, 7]; None: the network of the paper, where beta and rho act on p, pi beta rho on b, and rho on r.
+        theta: 3 rows of 7; None: the network of the paper, where beta and rho act on p, pi beta rho on b, and rho on r.
         diffusion: D.
 
     Raises:
@@ -38,7 +40,7 @@ class GeneNetwork:
         torch.Size([1, 7])
     """
 
-    theta: Tensor | None = None
+    theta: Rows | None = None
     diffusion: float = 1e-4
 
     dimension: ClassVar[int] = 7
@@ -52,8 +54,11 @@ class GeneNetwork:
     source: ClassVar[str] = "Martinez et al., PNAS 109, 2672 (2012)"
 
     def __post_init__(self) -> None:
-        if self.theta is not None and self.theta.shape != (3, 7):
-            raise ValueError(f"expected theta [3, 7], got {list(self.theta.shape)}")
+        if self.theta is not None:
+            theta = torch.as_tensor(self.theta, dtype=torch.float64)
+            if theta.shape != (3, 7):
+                raise ValueError(f"expected theta [3, 7], got {list(theta.shape)}")
+            object.__setattr__(self, "theta", tuple(map(tuple, theta.tolist())))
         if not self.diffusion >= 0:
             raise ValueError(f"expected diffusion from 0 up, got {self.diffusion}")
 
@@ -61,7 +66,7 @@ class GeneNetwork:
     def coefficients(self) -> Tensor:
         """Theta, float64 [3, 7]."""
         if self.theta is not None:
-            return self.theta.double()
+            return torch.tensor(self.theta, dtype=torch.float64)
         theta = torch.zeros(3, 7, dtype=torch.float64)
         theta[0, 1] = theta[0, 2] = theta[1, 6] = theta[2, 2] = 1.0
         return theta

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,9 @@ class LimitCycle:
     rotation: float = 1.0
     diffusion: float = 0.2
 
+    dimension: ClassVar[int] = 2
+    source: ClassVar[str] = "the normal form of a Hopf bifurcation, with noise"
+
     def __post_init__(self) -> None:
         if not 0 < self.diffusion < math.inf:
             raise ValueError(f"expected diffusion above 0, got {self.diffusion}")
@@ -42,8 +46,15 @@ class LimitCycle:
         points: Tensor,  # [..., 2]
     ) -> Tensor:
         """f(x), [..., 2]."""
+        return points * (1 - points.square().sum(-1, keepdim=True)) + self.velocity(points)
+
+    def velocity(
+        self,
+        points: Tensor,  # [..., 2]
+    ) -> Tensor:
+        """The field that carries the density, f - D grad log p: the rotation alone, [..., 2]."""
         x, y = points.unbind(-1)
-        return points * (1 - points.square().sum(-1, keepdim=True)) + self.rotation * torch.stack([-y, x], -1)
+        return self.rotation * torch.stack([-y, x], -1)
 
     def score(
         self,
@@ -73,7 +84,7 @@ class LimitCycle:
         root = 2 * math.sqrt(self.diffusion)
         return math.log(math.pi * math.sqrt(math.pi) / 2 * root * (1 + math.erf(1 / root))) + 1 / (4 * self.diffusion)
 
-    def sample(self, batch: int, *, seed: int, first_sample: int = 0) -> Tensor:
+    def sample(self, batch: int, *, seed: int, first_sample: int = 0, device: str | torch.device = "cpu") -> Tensor:
         """Independent points of the steady state, float64 [batch, 2], functions of (seed, index) alone.
 
         r^2 is a normal of mean 1 and variance 2 D above 0, drawn by the inverse of its distribution function.
@@ -82,8 +93,9 @@ class LimitCycle:
             batch: number of points.
             seed: in [0, 2^64).
             first_sample: index of the first point.
+            device: where they are made.
         """
-        samples = torch.arange(first_sample, first_sample + batch)
+        samples = torch.arange(first_sample, first_sample + batch, device=device)
         words = philox.words(samples, 2, seed=seed, stream=philox.STREAMS["initial"])
         uniform, turn = philox.unit_interval(words).unbind(1)
         deviation = math.sqrt(2 * self.diffusion)

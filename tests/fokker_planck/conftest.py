@@ -8,6 +8,7 @@ import torch
 
 from eqflow import ops
 from eqflow.fokker_planck import parametric
+from eqflow.systems import Lorenz
 
 DOUBLE = torch.float64
 
@@ -17,30 +18,13 @@ def lorenz_model(diffusion=10.0, **options):
     return parametric("x y z", unknown, known={"y": "-x*z - y", "z": "x*y"}, diffusion=diffusion, **options)
 
 
-def lorenz_points(count, *, diffusion, seed, chains=4000, dt=0.002, burn_in=5.0, interval=0.5):
-    """Shuffled points of the stochastic Lorenz system, float64 [count, 3]: Heun steps of independent chains."""
-
-    def drift(s):
-        return torch.stack([10 * (s[1] - s[0]), s[0] * (28 - s[2]) - s[1], s[0] * s[1] - 8 / 3 * s[2]])
-
-    chains = min(chains, count)
-    state = 8 * ops.normal(chains, 3, seed=seed).double().T + torch.tensor([[0.0], [0.0], [25.0]], dtype=DOUBLE)
-    first, stride, snapshots = round(burn_in / dt), round(interval / dt), []
-    for step in range(first + stride * -(-count // chains)):
-        if step % 100 == 0:
-            block = ops.normal(100, 3 * chains, seed=seed, step=step + 1).double().view(100, 3, chains)
-            block *= math.sqrt(2 * diffusion * dt)
-        slope, noise = drift(state), block[step % 100]
-        state = state + dt / 2 * (slope + drift(state + dt * slope + noise)) + noise
-        if step >= first and (step + 1 - first) % stride == 0:
-            snapshots.append(state.T)
-    points = torch.cat(snapshots)
-    return points[torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))][:count]
+def lorenz_points(count, *, diffusion, seed):
+    return Lorenz(diffusion=diffusion).sample(count, seed=seed)
 
 
 @pytest.fixture(scope="session")
 def lorenz():
-    """The model with three parameters, their true values, and 100,000 shuffled points at D = 10."""
+    """The model with three parameters, their true values, and 100,000 points at D = 10."""
     truth = torch.tensor([10.0, 28.0, 8 / 3], dtype=DOUBLE)
     return SimpleNamespace(
         model=lorenz_model(),

@@ -40,6 +40,12 @@ def test_the_ranges_of_the_genes():
     torch.testing.assert_close(high, torch.tensor([12.4, 2.3, 5.0], dtype=DOUBLE), rtol=0.05, atol=0)
 
 
+def test_networks_compare_by_value():
+    theta = GeneNetwork().coefficients
+    assert GeneNetwork(theta) == GeneNetwork(theta.tolist()) != GeneNetwork(2 * theta)
+    assert torch.equal(GeneNetwork(theta).coefficients, theta) and hash(GeneNetwork(theta)) == hash(GeneNetwork(theta))
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match=r"expected theta \[3, 7\], got \[7, 3\]"):
         GeneNetwork(torch.zeros(7, 3))

@@ -18,6 +18,7 @@ def test_the_density(diffusion):
     score, drift = system.score(points), system.drift(points)
     laplacian = sum(torch.autograd.grad(score[:, c].sum(), points, retain_graph=True)[0][:, c] for c in (0, 1))
     torch.testing.assert_close(system.score_divergence(points), laplacian)
+    torch.testing.assert_close(system.velocity(points), drift - diffusion * score)
     flow = sum(torch.autograd.grad(drift[:, c].sum(), points, retain_graph=True)[0][:, c] for c in (0, 1))
     residual = (score * drift).sum(1) + flow - diffusion * (score.square().sum(1) + laplacian)
     torch.testing.assert_close(residual, torch.zeros_like(residual), rtol=0, atol=1e-9)
