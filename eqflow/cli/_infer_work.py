@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eqflow.cli import _infer_window
 from eqflow.cli._shell import choice, usage
 from eqflow.cli._words import count
 
@@ -24,6 +25,8 @@ class Request(NamedTuple):
     every_term: bool
     functions: int | None
     seed: int
+    window: str | None
+    bandwidth: float
 
 
 class Data(NamedTuple):
@@ -41,6 +44,7 @@ class Answer(NamedTuple):
     lines: list[str]
     facts: dict
     contradicted: bool
+    fits: list[Any]
 
 
 def read(path: Path, dataset: str | None, columns: str | None, times: str | None) -> Data:
@@ -133,8 +137,8 @@ def _gene_network(data: Data, request: Request) -> list[Any]:
 
     network = GeneNetwork()
     _expect_columns(data, 7, f"gene-network: {', '.join(network.variables)}")
-    if data.times is not None or request.functions is not None:
-        raise usage("expected neither --times nor --functions with --system gene-network")
+    if data.times is not None or request.functions is not None or request.window is not None:
+        raise usage("expected neither --times, --functions nor --window with --system gene-network")
     noise = _noise(request.noise or str(network.diffusion), 7)
     if "diffusion" not in noise or not isinstance(noise["diffusion"], float):
         raise usage(f"expected --noise as one number with --system gene-network, got {request.noise!r}")
@@ -159,13 +163,18 @@ def _conditions(data: Data, model: Any, request: Request) -> Any:
     from eqflow.fokker_planck import weak_form
 
     points = sum(map(len, data.sets))
+    if points < len(model.names):
+        raise ValueError(f"expected more points than unknowns, got {points} for {len(model.names)}")
+    if request.window is not None:
+        window = _infer_window.parse(request.window, data.names)
+        wanted = request.functions or max(150, 3 * len(model.names))
+        bumps = _infer_window.options(data.sets[0], window, request.bandwidth, wanted)
+        return weak_form(data.sets[0], model, seed=request.seed, **bumps)
     wanted = request.functions or max(40, 3 * len(model.names))
     if data.times is not None and request.functions is None:
         wanted = 10
     least = min(map(len, data.sets))
     functions = request.functions or max(min(wanted, least // 50), 1)
-    if points < len(model.names):
-        raise ValueError(f"expected more points than unknowns, got {points} for {len(model.names)}")
     scale = 0.8 if len(model.names) < 10 else 0.7
     source = data.sets[0] if data.times is None else data.sets
     return weak_form(source, model, times=data.times, count=functions, scale=scale, seed=request.seed)
@@ -177,6 +186,10 @@ def answer(data: Data, request: Request) -> Answer:
 
     if request.system:
         choice("--system", request.system, SYSTEMS)
+    if request.window is not None:
+        if data.times is not None:
+            raise usage("expected --window without --times: leave one of them out")
+        data = _infer_window.restrict(data, _infer_window.parse(request.window, data.names))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if request.system:
@@ -206,7 +219,8 @@ def answer(data: Data, request: Request) -> Answer:
     if len(found) > 1:
         facts["j_statistic"] = sum(fit.j_statistic for fit, _ in found)
         facts["p_value"] = min(1.0, len(found) * min(fit.p_value for fit, _ in found))
-    return Answer(lines, facts, any(fit.p_value < 1e-4 and not blind for fit, blind in found))
+    contradicted = any(fit.p_value < 1e-4 and not blind for fit, blind in found)
+    return Answer(lines, facts, contradicted, [fit for fit, _ in found])
 
 
 def _one(problem: Any, request: Request) -> tuple[Any, list[str]]:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from eqflow.cli import _infer_work
+from eqflow.cli import _infer_picture, _infer_work
+from eqflow.cli._fit_request import check_show
 from eqflow.cli._options import option, real_option, whole_option
 from eqflow.cli._run_folder import write_json
 from eqflow.cli._shell import Problem, in_options, usage
-from eqflow.cli._words import number
+from eqflow.cli._words import count, number
 
 _MODEL, _FIT, _FILES = "Model", "Fit", "Files"
 
@@ -58,10 +59,28 @@ def infer(
         int | None,
         whole_option("--functions", help="Test functions. Default: 40, or 3 a term.", panel=_FIT),
     ] = None,
+    window: Annotated[
+        str | None,
+        option(
+            "--window",
+            metavar="NAME=LOW:HIGH,…",
+            help="The box in which points were seen, such as x=0:30,z=10: (no number: no edge).",
+            panel=_FIT,
+        ),
+    ] = None,
+    bandwidth: Annotated[
+        float,
+        real_option("--bandwidth", help="Of the functions in a window, in standard deviations.", panel=_FIT),
+    ] = 0.5,
     seed: Annotated[int, whole_option("--seed", help="Of the functions.", panel=_FIT)] = 0,
     as_json: Annotated[
         Path | None, option("--json", metavar="FILE", help="Write the numbers to a file too.", panel=_FILES)
     ] = None,
+    show: Annotated[
+        Path | None,
+        option("--show", metavar="FILE", help="Draw coefficients, errors and the test: a .png.", panel=_FILES),
+    ] = None,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace the picture.", panel=_FILES)] = False,
 ) -> None:
     """Find the equation dx = f(x) dt + sqrt(2 D) dW that keeps the points in their distribution.
 
@@ -70,7 +89,8 @@ def infer(
 
     \b
     eqflow infer cloud.csv --library polynomial:2 --noise 10
-    eqflow infer lorenz.npy --system lorenz
+    eqflow infer lorenz.npy --system lorenz --show lorenz.png
+    eqflow infer lorenz.npy --system lorenz --noise 10 --window x=0:
     eqflow infer cells.csv --library polynomial:1 --noise unknown --times hour --json cells.json
     """
     if points is None:
@@ -78,11 +98,16 @@ def infer(
     if (library is None) == (system is None):
         raise usage("expected one of --library, such as polynomial:2, and --system, such as lorenz")
     number("--threshold", threshold, above=0)
+    number("--bandwidth", bandwidth, above=0)
+    if show is not None:
+        check_show(show, overwrite)
     if functions is not None and functions < 1:
         raise usage(f"expected --functions from 1 up, got {functions}")
     if not 0 <= seed < 2**64:
         raise usage(f"expected --seed in [0, 2^64), got {seed}")
-    request = _infer_work.Request(library, system, noise, times, threshold, every_term, functions, seed)
+    request = _infer_work.Request(
+        library, system, noise, times, threshold, every_term, functions, seed, window, bandwidth
+    )
     try:
         answer = _infer_work.answer(_infer_work.read(points, dataset, columns, times), request)
     except ValueError as error:
@@ -90,4 +115,8 @@ def infer(
     typer.echo("\n".join(answer.lines))
     if as_json is not None:
         write_json(as_json, answer.facts)
+    if show is not None:
+        title = f"{points.name}: {count(answer.facts['points'])} points, {system or library}"
+        _infer_picture.draw(show, title, answer.fits, _infer_picture.known(system))
+        typer.echo(f"wrote {show}")
     raise typer.Exit(1 if answer.contradicted else 0)

@@ -4,10 +4,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from eqflow import ops
-from eqflow.cli import app
+from eqflow.cli import _infer_picture, app
 
 
 def run(*words):
@@ -104,6 +105,45 @@ def lorenz_file(tmp_path_factory):
     return path
 
 
+def test_a_window(lorenz_file, tmp_path):
+    """Points at x > 0 alone: cosines see the flux through the edge, bumps do not."""
+    points = np.load(lorenz_file)
+    np.save(tmp_path / "half.npy", points[points[:, 0] > 0])
+    blind = run(tmp_path / "half.npy", "--system", "lorenz", "--noise", "10")
+    assert blind.exit_code == 1 and "contradict" in blind.stdout
+    inside = run(lorenz_file, "--system", "lorenz", "--noise", "10", "--window", "x1=0:")
+    assert inside.exit_code == 0, inside.output
+    note, *rest = inside.stdout.splitlines()
+    assert "of 10,000 points lie inside the window; the others were left out" in note
+    same = run(tmp_path / "half.npy", "--system", "lorenz", "--noise", "10", "--window", "x1=0:")
+    assert same.stdout.splitlines() == rest
+    values = dict(line.split(" = ") for line in rest[4:7])
+    for name, truth in {"sigma": 10, "rho": 28, "beta": 8 / 3}.items():
+        value, _, digits = values[name].strip(")").partition("(")
+        error = float(digits) * 10.0 ** -len(value.partition(".")[2])
+        assert abs(float(value) - truth) < 4 * error < 0.2 * truth
+
+
+def test_the_picture(lorenz_file, files, tmp_path):
+    picture = tmp_path / "lorenz.png"
+    result = run(lorenz_file, "--system", "lorenz", "--show", picture)
+    assert result.exit_code == 0 and result.stdout.splitlines()[-1] == f"wrote {picture}"
+    with Image.open(picture) as image:
+        assert image.width > 1000 and image.height > 400 and len(np.unique(np.asarray(image))) > 50
+    again = run(lorenz_file, "--system", "lorenz", "--show", picture)
+    assert again.exit_code == 1 and "add --overwrite to replace it" in again.stderr
+    model = ("--library", "polynomial:3", "--noise", "0.25", "--overwrite", "--show", picture)
+    assert run(files / "cubic.csv", *model).exit_code == 0
+
+
+def test_what_the_picture_compares_with():
+    lorenz = _infer_picture.known("lorenz")
+    assert lorenz.values == {"sigma": 10.0, "rho": 28.0, "beta": 8 / 3} and "1963" in lorenz.source
+    network = _infer_picture.known("gene-network").values
+    assert {name for name, value in network.items() if value} == {"p: beta", "p: rho", "b: pi beta rho", "r: rho"}
+    assert len(network) == 21 and _infer_picture.known(None) is None
+
+
 @pytest.mark.parametrize(
     "words, code, message",
     [
@@ -118,6 +158,15 @@ def lorenz_file(tmp_path_factory):
         (["cubic.csv", "--system", "gene-network"], 2, "expected 7 columns"),
         (["times.csv", "--library", "polynomial:1", "--times", "day"], 2, "one of the columns hour, level"),
         (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--threshold", "0"], 2, "--threshold"),
+        (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--window", "x=0"], 2, "NAME=LOW:HIGH"),
+        (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--window", "x=a:"], 2, "NAME=LOW:HIGH"),
+        (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--window", "z=0:"], 2, "over x, y, got 'z'"),
+        (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--window", "x=2:1"], 2, "from low to high"),
+        (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--window", "x=99:"], 2, "got none of 20,000"),
+        (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--window", "x=0:.5"], 1, "smaller bandwidth"),
+        (["times.csv", "--library", "polynomial:1", "--times", "hour", "--window", "level=0:"], 2, "without --times"),
+        (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--bandwidth", "0"], 2, "above 0, got 0"),
+        (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--show", "a.jpg"], 2, "--show to end in .png"),
         (["none.csv", "--library", "polynomial:2", "--noise", "1"], 1, "no such file"),
         (["cubic.csv", "--library", "polynomial:2", "--noise", "1", "--functions", "3"], 1, "take more test functions"),
     ],
