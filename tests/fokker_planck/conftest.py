@@ -18,13 +18,19 @@ def lorenz_model(diffusion=10.0, **options):
     return parametric("x y z", unknown, known={"y": "-x*z - y", "z": "x*y"}, diffusion=diffusion, **options)
 
 
-def lorenz_points(count, *, diffusion, seed):
-    return Lorenz(diffusion=diffusion).sample(count, seed=seed)
+def lorenz_points(count, *, diffusion, seed, chains=4000):
+    """Shuffled points of the stochastic Lorenz system, float64 [count, 3], from fewer chains than its sampler has."""
+    system, chains = Lorenz(diffusion=diffusion), min(chains, count)
+    start = 8 * ops.normal(chains, 3, seed=seed).double() + torch.tensor([0.0, 0.0, 25.0], dtype=DOUBLE)
+    settled = system.run(start, 2500, seed=seed)
+    frames = system.run(settled, 250 * -(-count // chains), every=250, seed=seed, first_step=2500)
+    points = frames.flatten(0, 1)
+    return points[torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))][:count]
 
 
 @pytest.fixture(scope="session")
 def lorenz():
-    """The model with three parameters, their true values, and 100,000 points at D = 10."""
+    """The model with three parameters, their true values, and 100,000 shuffled points at D = 10."""
     truth = torch.tensor([10.0, 28.0, 8 / 3], dtype=DOUBLE)
     return SimpleNamespace(
         model=lorenz_model(),

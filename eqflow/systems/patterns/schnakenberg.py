@@ -15,7 +15,8 @@ class Schnakenberg(Pattern):
 
     Schnakenberg, J. Theor. Biol. 81, 389 (1979). The homogeneous state (a + b, b / (a + b)^2) oscillates where
     b - a > (a + b)^3; the defaults lie there and give spiral waves. `Schnakenberg(0.1, 0.9, 0.5, 10.0)` gives static
-    Turing spots instead, of which each equation is known up to a factor only.
+    Turing spots instead, of which each equation is known up to a factor only. 64 pictures of
+    64 x 64 take about a minute on one core with the defaults.
 
     Example:
         >>> Schnakenberg(0.1, 0.9, 0.5, 10.0).fixed_point()

@@ -19,6 +19,7 @@ class SwiftHohenberg(Pattern):
     Swift and Hohenberg, Phys. Rev. A 15, 319 (1977). It descends `energy`, so without noise the pattern comes to rest
     (stripes; hexagons with a quadratic term of about 1) and its equation is known up to a factor. With noise the
     pictures are stationary, exp(-energy / D) is their density, and nothing in it has a direction in time.
+    64 pictures of 64 x 64 take about a minute on one core.
 
     Example:
         >>> system = SwiftHohenberg()
