@@ -12,6 +12,7 @@ Conditions E[A] theta = E[b], m of them for p unknowns, with residual r = A thet
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import torch
@@ -79,10 +80,10 @@ class Fit(NamedTuple):
             return "as many unknowns as conditions: the model cannot be tested"
         test = f"J = {self.j_statistic:.4g} on {self.degrees_of_freedom} degrees of freedom, p = {self.p_value:.2g}"
         if self.p_value < 1e-4:
-            return f"{test}: the points contradict the model"
+            return f"{test}: the {self.layout.data} contradict the model"
         if self.p_value < 0.01:
-            return f"{test}: the points speak against the model"
-        return f"{test}: the points agree with the model"
+            return f"{test}: the {self.layout.data} speak against the model"
+        return f"{test}: the {self.layout.data} agree with the model"
 
     def value(self, name: str) -> float:
         """One coefficient; 0 where it was eliminated."""
@@ -102,10 +103,24 @@ class Fit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subset:
-    """The conditions with some of the unknowns, the others zero."""
+    """The conditions with some of the unknowns, the others fixed; `fixing` makes it of values by name."""
 
     whole: Conditions
     kept: tuple[int, ...]
+    fixed: Tensor | None = None  # [unknowns of the whole], 0 for those that are kept; None: all others are zero
+
+    @staticmethod
+    def fixing(whole: Conditions, values: Mapping[str, float]) -> Subset:
+        """The conditions with some of the unknowns at known values.
+
+        Raises:
+            ValueError: there is no such unknown, or none is left.
+        """
+        wrong = [name for name in values if name not in whole.names]
+        if wrong or len(values) == len(whole.names):
+            raise ValueError(f"expected some of the unknowns {', '.join(whole.names)}, got {', '.join(values)}")
+        fixed = torch.tensor([values.get(name, 0.0) for name in whole.names], dtype=torch.float64)
+        return Subset(whole, tuple(k for k, name in enumerate(whole.names) if name not in values), fixed)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,21 +128,31 @@ class Subset:
 
     @property
     def layout(self) -> Layout:
-        return self.whole.layout
+        if self.fixed is None:
+            return self.whole.layout
+        others = {name: k for k, name in enumerate(self.whole.names) if k not in self.kept}
+        return self.whole.layout.fixing({name: float(self.fixed[k]) for name, k in others.items()})
 
     @property
     def means(self) -> Means:
         matrix, target, size = self.whole.means
-        return Means(matrix[:, list(self.kept)], target, size)
+        known = target if self.fixed is None else target - matrix @ self.fixed
+        return Means(matrix[:, list(self.kept)], known, size)
+
+    def everything(self, coefficients: Tensor) -> Tensor:
+        """The values of all unknowns of the whole, [unknowns of the whole]."""
+        full = coefficients.new_zeros(len(self.whole.names)) if self.fixed is None else self.fixed.to(coefficients)
+        return full.index_copy(0, torch.tensor(self.kept, device=full.device), coefficients)
 
     def covariance(self, coefficients: Tensor, *, homogeneous: bool = False) -> Tensor:
-        full = coefficients.new_zeros(len(self.whole.names))
-        full[list(self.kept)] = coefficients
+        full = self.everything(coefficients)
+        if homogeneous and self.fixed is not None:
+            full = full - self.fixed.to(full)
         return self.whole.covariance(full, homogeneous=homogeneous)
 
     def halves(self) -> tuple[Subset, Subset]:
         first, second = self.whole.halves()
-        return Subset(first, self.kept), Subset(second, self.kept)
+        return Subset(first, self.kept, self.fixed), Subset(second, self.kept, self.fixed)
 
 
 class Weighted(NamedTuple):
@@ -168,7 +193,7 @@ class Weighted(NamedTuple):
 def first_step(conditions: Conditions) -> Tensor:
     """Coefficients by least squares with each condition in units of its contributions: the start of the weights."""
     matrix, target, size = conditions.means
-    if not size.max() > 0:
+    if not (size.max() > 0 and target.abs().max() > 0):
         raise ValueError(
             "not identifiable: with nothing known, the drift and the diffusion are fixed up to a common factor only: "
             "give the diffusion, or one term of the drift, as known"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,12 +36,33 @@ class Layout:
         inline: for the unknowns that multiply a single term: name -> (left side, text of the term).
         composed: for the other unknowns: name -> {left side: text}, a symbol in one or more right sides, whose value is
             listed below the equations.
+        data: what the equations were found in.
     """
 
     left: tuple[str, ...]
     known: Mapping[str, str]
     inline: Mapping[str, tuple[str, str]]
     composed: Mapping[str, Mapping[str, str]]
+    data: str = "points"
+
+    def fixing(self, values: Mapping[str, float]) -> Layout:
+        """The same equations with some of the unknowns known."""
+        known = {left: [text] if (text := self.known.get(left)) else [] for left in self.left}
+        for name, value in values.items():
+            rows = dict([self.inline[name]]) if name in self.inline else self.composed[name]
+            for left, term in rows.items():
+                number = f"{value:.6g}" if term == "1" or abs(value) != 1 else "-" if value < 0 else ""
+                gap = " " if number not in ("", "-") else ""
+                shown = "" if term == "1" else term if name in self.inline or term.isidentifier() else f"({term})"
+                known[left] += [f"{number}{gap}{shown}".strip()] if value else []
+        inline = {name: place for name, place in self.inline.items() if name not in values}
+        composed = {name: rows for name, rows in self.composed.items() if name not in values}
+        texts = {left: " + ".join(parts).replace("+ -", "- ") for left, parts in known.items()}
+        return replace(self, known=texts, inline=inline, composed=composed)
+
+    def only(self, left: str) -> Layout:
+        """One of the equations."""
+        return replace(self, left=(left,))
 
     def write(self, names: Sequence[str], coefficients: Tensor, standard_errors: Tensor) -> str:
         """The equations and the values, line by line; unknowns that are not in `names` are zero."""

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from eqflow.fokker_planck import expressions
+from eqflow.fokker_planck.monomials import evaluate, written
+from eqflow.ops import monomials_up_to
 
 
 def variable_names(variables: str | Sequence[str]) -> tuple[str, ...]:
@@ -104,26 +106,12 @@ def polynomial(variables: str | Sequence[str], degree: int, *, constant: bool = 
     names = variable_names(variables)
     if degree < 1:
         raise ValueError(f"expected a degree from 1 up, got {degree}")
-    monomials = [
-        m
-        for k in range(degree + 1)
-        for m in itertools.combinations_with_replacement(range(len(names)), k)
-        if k or constant
-    ]
-    texts = []
-    for monomial in monomials:
-        powers = [(names[c], monomial.count(c)) for c in sorted(set(monomial))]
-        texts.append(" ".join(name if power == 1 else f"{name}^{power}" for name, power in powers) or "1")
+    monomials = monomials_up_to(len(names), degree, lowest=0 if constant else 1)
 
     def function(points, time):
-        values = {(): torch.ones_like(points[:, 0])}
-        for monomial in monomials:
-            if monomial:
-                parent = values[monomial[:-1]] if len(monomial) > 1 else values[()]
-                values[monomial] = parent * points[:, monomial[-1]]
-        return torch.stack([values[monomial] for monomial in monomials], 1)
+        return torch.stack(evaluate(points.unbind(1), monomials), 1)
 
-    return Library(names, tuple(texts), function)
+    return Library(names, tuple(written(names, powers) for powers in monomials), function)
 
 
 def trigonometric(variables: str | Sequence[str], harmonics: int = 1, *, period: float = 2 * math.pi) -> Library:

@@ -1,0 +1,186 @@
+"""From still pictures to the equation that keeps them: the whole way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eqflow import ops
+from eqflow.fokker_planck import stream
+from eqflow.fokker_planck.estimate import Conditions, Fit, Subset, eliminate, estimate
+from eqflow.fokker_planck.fields.functionals import enough
+from eqflow.fokker_planck.fields.grid import Grid
+from eqflow.fokker_planck.fields.identifiable import Identifiable, choose_unit, relations
+from eqflow.fokker_planck.fields.model import FieldModel
+from eqflow.fokker_planck.fields.moments import FieldForm, field_form
+from eqflow.fokker_planck.fields.pictures import Pictures
+from eqflow.fokker_planck.sensitivity import sensitivity
+
+CUT = 1e-10  # of small eigenvalues of the weights: pictures are averages over thousands of cells, and precise
+_ROUNDS = 4
+_SETTLED = 0.1  # standard errors: a change below that is none
+
+
+class Discovery(NamedTuple):
+    """The equation behind pictures."""
+
+    model: FieldModel
+    fits: tuple[Fit, ...]  # one of all equations together; one of each in a static pattern; none if nothing can be told
+    before: Fit | None  # with every term, before elimination
+    identifiable: Identifiable
+    coefficients: Tensor  # [unknowns of the model], zero for terms that were left out
+
+    @property
+    def equations(self) -> str:
+        """The equations with errors in units of the last digit."""
+        return "\n".join(fit.equations for fit in self.fits)
+
+    @property
+    def verdict(self) -> str:
+        """The J test in words."""
+        return "\n".join(fit.verdict for fit in self.fits)
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.equations, self.verdict, str(self.identifiable)) if part)
+
+    def drift(
+        self,
+        state: Tensor,  # [batch, channels, height, width]
+        grid: Grid | None = None,
+    ) -> Tensor:
+        """The right-hand sides at a state, without noise."""
+        return self.model.drift(state, self.coefficients, grid or Grid())
+
+    def as_dict(self) -> dict:
+        """What JSON takes."""
+        return {
+            "equations": self.equations.splitlines(),
+            "fits": [fit.as_dict() for fit in self.fits],
+            "unit": self.identifiable.unit,
+            "static": self.identifiable.still,
+            "unexplained": self.identifiable.relations,
+            "identifiability": str(self.identifiable).splitlines(),
+        }
+
+
+def discover(
+    pictures: Pictures,
+    model: FieldModel,
+    functionals: ops.Functionals | None = None,
+    *,
+    grid: Grid | None = None,
+    dt: float | None = None,
+    unit: Mapping[str, float] | None = None,
+    threshold: float = 4.0,
+    passes: int = 4,
+    combine: stream.Combine | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Discovery:
+    """The equation that keeps an ensemble of pictures as it is: its terms, coefficients, errors and a test.
+
+    The pictures need no order and no time stamps, but must come from a stationary state that is the same at every
+    place: long runs of a pattern that moves. Of a pattern that stands still, every equation has its own free scale, and
+    the answer says so.
+
+    Args:
+        pictures: [batch, channels, height, width], or parts of that which can be read several times; some hundred for
+            two channels. Leave constant ones out, see `living`.
+        model: the terms to choose from, see `field_model`.
+        functionals: the test functionals; None: three for each unknown.
+        grid: stencil, spacing and border; None: five points, spacing 1, periodic.
+        dt: the step, if the pictures were made by x -> x + f(x) dt with a step worth mentioning; None: continuous time.
+        unit: the coefficients that set the unit of time, such as {"u v^2 in du/dt": -1.0}; None: chosen, unless a known
+            noise sets it.
+        threshold: of |coefficient / error|, below which a term is left out.
+        passes: over the pictures, at most, until the path of the map is known; with `dt` only.
+        combine: adds a tensor up over ranks in place; every rank holds pictures of its own.
+        on_progress: told the pass and how many pictures of it are done.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong, or the conditions cannot determine the unknowns.
+
+    Example:
+        >>> from eqflow.fokker_planck.fields import discover, field_model, polynomial
+        >>> white = torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+        >>> print(discover(white, field_model(polynomial("u", 3), noise=1.0)).equations)
+        du/dt = -1.001(3) u
+    """
+    grid, functionals = grid or Grid(), functionals or enough(len(model.variables), len(model.names))
+
+    def form(number: int, coefficients: Tensor | None) -> FieldForm:
+        report = None if on_progress is None else lambda done: on_progress(number, done)
+        options = {"dt": dt, "coefficients": coefficients, "combine": combine, "on_progress": report}
+        return field_form(pictures, model, functionals, grid=grid, **options)
+
+    whole = form(0, None)
+    _check_count(whole, functionals)
+    share = relations(pictures, model, grid)
+    if unit is None:
+        sets_the_scale = any(strength for strength in model.noise)
+        unit = {} if sets_the_scale else choose_unit(whole, model, cut=CUT, rounds=_ROUNDS)
+    seen = Identifiable(dict(unit), share, None)
+    if seen.still:
+        return _of_static(whole, model, seen, threshold)
+    conditions = _fixing(whole, unit)
+    before = fit = estimate(conditions, rounds=_ROUNDS, cut=CUT)
+    for number in range(1, passes if dt is not None else 1):
+        last, conditions = fit, _fixing(form(number, _everything(model, unit, fit)), unit)
+        fit = eliminate(conditions, threshold=threshold, rounds=_ROUNDS, cut=CUT)
+        if fit.names == last.names and _change(fit, last) < _SETTLED:
+            break
+    if dt is None:
+        fit = eliminate(conditions, threshold=threshold, rounds=_ROUNDS, cut=CUT)
+    kept = Subset(conditions, tuple(conditions.names.index(name) for name in fit.names))
+    blind = sensitivity(kept, fit, cut=CUT)
+    return Discovery(model, (fit,), before, seen._replace(blind=blind), _everything(model, unit, fit))
+
+
+def _fixing(whole: FieldForm, unit: Mapping[str, float]) -> Conditions:
+    return Subset.fixing(whole, unit) if unit else whole
+
+
+def _everything(model: FieldModel, unit: Mapping[str, float], *fits: Fit) -> Tensor:
+    """The coefficients of all unknowns of the model."""
+    values = dict(unit)
+    for fit in fits:
+        values |= dict(zip(fit.names, fit.coefficients.tolist(), strict=True))
+    return torch.tensor([values.get(name, 0.0) for name in model.names], dtype=torch.float64)
+
+
+def _change(fit: Fit, last: Fit) -> float:
+    return float(((fit.coefficients - last.coefficients) / fit.standard_errors).abs().max())
+
+
+def _check_count(form: FieldForm, functionals: ops.Functionals) -> None:
+    (count,) = stream.add_up([(torch.tensor(float(len(form)), dtype=torch.float64),)], form.combine)
+    unknowns = len(form.names)
+    if count <= unknowns:
+        raise ValueError(
+            f"expected more pictures than unknowns, got {int(count)} for {unknowns}: take more pictures, or fewer terms"
+        )
+    if functionals.count < unknowns:
+        raise ValueError(
+            f"expected as many functionals as unknowns or more, got {functionals.count} for {unknowns}: take a higher "
+            "degree, or fewer terms"
+        )
+
+
+def _of_static(whole: FieldForm, model: FieldModel, seen: Identifiable, threshold: float) -> Discovery:
+    """Each equation up to its own scale, where its terms alone determine it."""
+    fits: list[Fit] = []
+    units: dict[str, float] = {}
+    for channel, left in enumerate(model.left):
+        rows = tuple(place for place, (row, _) in enumerate(model.entries) if row == channel)
+        part = Subset(whole, rows)
+        try:
+            unit = choose_unit(part, model, cut=CUT, rounds=_ROUNDS)
+            conditions = Subset.fixing(part, unit)
+            fit = eliminate(conditions, threshold=threshold, rounds=_ROUNDS, cut=CUT)
+        except ValueError:
+            continue
+        units |= unit
+        fits.append(fit._replace(layout=fit.layout.only(left)))
+    return Discovery(model, tuple(fits), None, seen._replace(unit=units), _everything(model, units, *fits))
