@@ -8,6 +8,7 @@ import typer
 
 from eqflow.cli._shell import USAGE, Commands, version
 from eqflow.cli.backends import backends
+from eqflow.cli.discover import discover
 from eqflow.cli.fit import fit
 from eqflow.cli.generate import generate
 from eqflow.cli.infer import infer
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (generate, fit, infer, rollout, info, show, presets, backends):
+for _command in (generate, fit, infer, discover, rollout, info, show, presets, backends):
     app.command()(_command)
 
 

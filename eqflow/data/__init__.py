@@ -3,6 +3,7 @@
 from eqflow.data.files import DatasetError
 from eqflow.data.generate import Progress, Summary, generate
 from eqflow.data.inspect import Report, inspect
+from eqflow.data.pictures import PicturesError, Stills, read_pictures
 from eqflow.data.points import Cloud, PointsError, check_points, read_points
 from eqflow.data.recipe import Recipe
 from eqflow.data.snapshots import Snapshots
@@ -11,15 +12,18 @@ from eqflow.data.tensors import read_tensors, save_tensors
 __all__ = [
     "Cloud",
     "DatasetError",
+    "PicturesError",
     "PointsError",
     "Progress",
     "Recipe",
     "Report",
     "Snapshots",
+    "Stills",
     "Summary",
     "check_points",
     "generate",
     "inspect",
+    "read_pictures",
     "read_points",
     "read_tensors",
     "save_tensors",

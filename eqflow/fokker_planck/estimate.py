@@ -12,6 +12,7 @@ Conditions E[A] theta = E[b], m of them for p unknowns, with residual r = A thet
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from eqflow.fokker_planck import layout as writing
 from eqflow.fokker_planck.layout import Layout
-from eqflow.fokker_planck.solve import CUT, solve, whitening
+from eqflow.fokker_planck.solve import CUT, chance, inflation, solve, whitening
 
 
 class Means(NamedTuple):
@@ -29,6 +30,7 @@ class Means(NamedTuple):
     matrix: Tensor  # [conditions, unknowns]
     target: Tensor  # [conditions]
     size: Tensor  # [conditions]: of a single contribution, the weights of the first step
+    count: float = math.inf  # of the contributions, where the weights feel how few they are
 
 
 class Conditions(Protocol):
@@ -135,9 +137,9 @@ class Subset:
 
     @property
     def means(self) -> Means:
-        matrix, target, size = self.whole.means
-        known = target if self.fixed is None else target - matrix @ self.fixed
-        return Means(matrix[:, list(self.kept)], known, size)
+        means = self.whole.means
+        known = means.target if self.fixed is None else means.target - means.matrix @ self.fixed
+        return means._replace(matrix=means.matrix[:, list(self.kept)], target=known)
 
     def everything(self, coefficients: Tensor) -> Tensor:
         """The values of all unknowns of the whole, [unknowns of the whole]."""
@@ -160,28 +162,30 @@ class Weighted(NamedTuple):
 
     matrix: Tensor  # [rank, unknowns]
     target: Tensor  # [rank]
+    count: float  # of the contributions that the weights are made of
 
     @staticmethod
     def of(parts: tuple[Conditions, ...], coefficients: Tensor, cut: float) -> Weighted:
         """Each part with the weights of the next, so that one alone has its own and two have each other's."""
         roots = [whitening(part.covariance(coefficients), cut=cut) for part in (*parts[1:], parts[0])]
         matrix = torch.cat([root @ part.means.matrix for root, part in zip(roots, parts, strict=True)])
-        return Weighted(matrix, torch.cat([root @ part.means.target for root, part in zip(roots, parts, strict=True)]))
+        target = torch.cat([root @ part.means.target for root, part in zip(roots, parts, strict=True)])
+        return Weighted(matrix, target, parts[0].means.count if len(parts) == 1 else math.inf)
 
     def fit(self, conditions: Conditions, kept: list[int] | None = None) -> Fit:
         columns = list(range(self.matrix.shape[1])) if kept is None else kept
         names = tuple(conditions.names[k] for k in columns)
         solution = solve(self.matrix[:, columns], self.target, names)
         statistic, freedom = float(solution.residual.square().sum()), len(self.target) - len(columns)
-        half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
+        covariance = inflation(freedom, self.count) * solution.covariance
         return Fit(
             names,
             solution.coefficients,
-            solution.covariance.diagonal().sqrt(),
-            solution.covariance,
+            covariance.diagonal().sqrt(),
+            covariance,
             statistic,
             freedom,
-            float(torch.special.gammaincc(*half)) if freedom else float("nan"),
+            chance(statistic, freedom, self.count),
             len(self.target),
             len(conditions.means.target),
             solution.singular_values,
@@ -192,7 +196,7 @@ class Weighted(NamedTuple):
 
 def first_step(conditions: Conditions) -> Tensor:
     """Coefficients by least squares with each condition in units of its contributions: the start of the weights."""
-    matrix, target, size = conditions.means
+    matrix, target, size, _ = conditions.means
     if not (size.max() > 0 and target.abs().max() > 0):
         raise ValueError(
             "not identifiable: with nothing known, the drift and the diffusion are fixed up to a common factor only: "

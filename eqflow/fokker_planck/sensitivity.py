@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eqflow.fokker_planck.estimate import Conditions, Fit
-from eqflow.fokker_planck.solve import whitening
+from eqflow.fokker_planck.solve import chance, whitening
 
 _SURE = 1e-3  # a direction whose effect could be chance more often than this is not identifiable
 
@@ -87,8 +87,7 @@ def sensitivity(conditions: Conditions, fit: Fit, *, cut: float = 1e-2) -> Sensi
     for k in range(len(spectrum) - 1, -1, -1):
         direction, others = vectors[:, k] * errors, vectors[:, :k] * errors[:, None]
         statistic, freedom = _effect(conditions, direction, others, cut)
-        half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
-        p_value = float(torch.special.gammaincc(*half)) if freedom > 0 else 0.0
+        p_value = chance(statistic, freedom, conditions.means.count) if freedom > 0 else 0.0
         share = direction / errors
         share = share / share[share.abs().argmax()]
         weights = {name: w for name, w in zip(fit.names, share.tolist(), strict=True) if abs(w) > 0.1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,46 @@ def whitening(
     values, vectors = torch.linalg.eigh(inverse[:, None] * covariance * inverse)
     kept = values > cut * values[-1]
     return (vectors[:, kept] / values[kept].sqrt()).T * inverse
+
+
+def chance(statistic: float, freedom: int, count: float) -> float:
+    """The chance of a statistic this large or larger, r^T S^-1 r of a residual of `freedom` independent parts.
+
+    With S from infinitely many contributions it is chi squared; with S from N of them it is Hotelling's T^2, of which
+    (N - d) / (d (N - 1)) is an F of d and N - d degrees of freedom.
+
+    Example:
+        >>> round(chance(9.488, 4, math.inf), 4), round(chance(9.488, 4, 30), 4)
+        (0.05, 0.1097)
+    """
+    if freedom < 1 or count <= freedom:
+        return math.nan
+    if count == math.inf:
+        return float(torch.special.gammaincc(*torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)))
+    import mpmath  # comes with sympy
+
+    share = 1 / (1 + statistic / (count - 1))
+    return float(mpmath.betainc((count - freedom) / 2, freedom / 2, 0, share, regularized=True))
+
+
+def inflation(freedom: int, count: float) -> float:
+    """By how much weights from `count` contributions make the variance of the coefficients larger than it looks.
+
+    (A^T S^-1 A)^-1 is too small by (n - d) / n, and the coefficients vary by n / (n - d) more than with the true S, for
+    n = count - 1 and d superfluous conditions (Rao 1967).
+
+    Raises:
+        ValueError: there are too few contributions for weights at all.
+    """
+    if count == math.inf:
+        return 1.0
+    if count - freedom < 3:
+        raise ValueError(
+            f"expected more pictures or points than superfluous conditions, got {count:.0f} for {freedom}: take more, "
+            "or fewer test functions"
+        )
+    n = count - 1
+    return n / (n - freedom) * (n - 1) / (n - freedom - 1)
 
 
 class Solution(NamedTuple):

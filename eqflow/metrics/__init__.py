@@ -5,6 +5,7 @@ from eqflow.metrics.mmd import MMD, MMDTest, mmd, mmd_test
 from eqflow.metrics.nulls import DirectionNull, ShuffleNull, permutation_null, random_skew_fields
 from eqflow.metrics.residual import Residual, Stein, residual, stein
 from eqflow.metrics.similarity import MeanSimilarity, align, cosines, mean_similarity, similarity
+from eqflow.metrics.spectrum import radial_spectrum
 from eqflow.metrics.symmetry import SignSymmetries, sign_symmetries
 from eqflow.metrics.two_trajectories import largest_exponent
 
@@ -26,6 +27,7 @@ __all__ = [
     "mmd",
     "mmd_test",
     "permutation_null",
+    "radial_spectrum",
     "random_skew_fields",
     "residual",
     "sign_symmetries",

@@ -7,8 +7,10 @@ pictures, and `estimate`, `eliminate` and `sensitivity` of `eqflow.fokker_planck
 from eqflow.fokker_planck.fields.discover import Discovery, discover
 from eqflow.fokker_planck.fields.functionals import enough
 from eqflow.fokker_planck.fields.grid import Grid
+from eqflow.fokker_planck.fields.identifiable import Identifiable
 from eqflow.fokker_planck.fields.model import FieldModel, field_model
 from eqflow.fokker_planck.fields.moments import FieldForm, field_form
+from eqflow.fokker_planck.fields.pictures import living
 from eqflow.fokker_planck.fields.terms import (
     FieldLibrary,
     advection,
@@ -18,3 +20,23 @@ from eqflow.fokker_planck.fields.terms import (
     polynomial,
     squared_gradient,
 )
+
+__all__ = [
+    "Discovery",
+    "FieldForm",
+    "FieldLibrary",
+    "FieldModel",
+    "Grid",
+    "Identifiable",
+    "advection",
+    "bilaplacian",
+    "discover",
+    "enough",
+    "expressed",
+    "field_form",
+    "field_model",
+    "laplacian",
+    "living",
+    "polynomial",
+    "squared_gradient",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -61,7 +61,7 @@ class Discovery(NamedTuple):
             "fits": [fit.as_dict() for fit in self.fits],
             "unit": self.identifiable.unit,
             "static": self.identifiable.still,
-            "unexplained": self.identifiable.relations,
+            "relations": list(self.identifiable.relations),
             "identifiability": str(self.identifiable).splitlines(),
         }
 
@@ -117,13 +117,12 @@ def discover(
 
     whole = form(0, None)
     _check_count(whole, functionals)
-    share = relations(pictures, model, grid)
+    held = relations(pictures, model, grid)
+    if any(held):
+        return _of_static(whole, model, held, threshold)
     if unit is None:
         sets_the_scale = any(strength for strength in model.noise)
         unit = {} if sets_the_scale else choose_unit(whole, model, cut=CUT, rounds=_ROUNDS)
-    seen = Identifiable(dict(unit), share, None)
-    if seen.still:
-        return _of_static(whole, model, seen, threshold)
     conditions = _fixing(whole, unit)
     before = fit = estimate(conditions, rounds=_ROUNDS, cut=CUT)
     for number in range(1, passes if dt is not None else 1):
@@ -135,7 +134,7 @@ def discover(
         fit = eliminate(conditions, threshold=threshold, rounds=_ROUNDS, cut=CUT)
     kept = Subset(conditions, tuple(conditions.names.index(name) for name in fit.names))
     blind = sensitivity(kept, fit, cut=CUT)
-    return Discovery(model, (fit,), before, seen._replace(blind=blind), _everything(model, unit, fit))
+    return Discovery(model, (fit,), before, Identifiable(dict(unit), held, blind), _everything(model, unit, fit))
 
 
 def _fixing(whole: FieldForm, unit: Mapping[str, float]) -> Conditions:
@@ -168,19 +167,16 @@ def _check_count(form: FieldForm, functionals: ops.Functionals) -> None:
         )
 
 
-def _of_static(whole: FieldForm, model: FieldModel, seen: Identifiable, threshold: float) -> Discovery:
+def _of_static(whole: FieldForm, model: FieldModel, held: tuple[int, ...], threshold: float) -> Discovery:
     """Each equation up to its own scale, where its terms alone determine it."""
     fits: list[Fit] = []
     units: dict[str, float] = {}
     for channel, left in enumerate(model.left):
-        rows = tuple(place for place, (row, _) in enumerate(model.entries) if row == channel)
-        part = Subset(whole, rows)
-        try:
-            unit = choose_unit(part, model, cut=CUT, rounds=_ROUNDS)
-            conditions = Subset.fixing(part, unit)
-            fit = eliminate(conditions, threshold=threshold, rounds=_ROUNDS, cut=CUT)
-        except ValueError:
+        if held[channel] != 1:
             continue
+        part = Subset(whole, tuple(place for place, (row, _) in enumerate(model.entries) if row == channel))
+        unit = choose_unit(part, model, cut=CUT, rounds=_ROUNDS)
+        fit = eliminate(Subset.fixing(part, unit), threshold=threshold, rounds=_ROUNDS, cut=CUT)
         units |= unit
         fits.append(fit._replace(layout=fit.layout.only(left)))
-    return Discovery(model, tuple(fits), None, seen._replace(unit=units), _everything(model, units, *fits))
+    return Discovery(model, tuple(fits), None, Identifiable(units, held), _everything(model, units, *fits))

@@ -65,10 +65,10 @@ def noise_moments(
     functionals: Functionals,
     grid: Grid,
 ) -> Tensor:
-    """The sum over cells of δ²φ/δx², what white noise sqrt(2 D) dW in every cell adds at D = 1: [batch, functionals, channels].
+    """What white noise sqrt(2 D) dW in every cell adds to the rate of φ at D = 1: [batch, functionals, channels].
 
-    The mean of g'' for the mean of g, and of g'' Δh + h'' Δg + 2 Δ_0 g' h' for that of g Δh, with Δ_0 the weight of the
-    cell itself in its Laplacian.
+    The sum over cells of δ²φ/δx²: the mean of g'' for the mean of g, and of g'' Δh + h'' Δg + 2 Δ_0 g' h' for that of
+    g Δh, with Δ_0 the weight of the cell itself in its Laplacian.
     """
     fields, channels = state.unbind(1), state.shape[1]
     needed = {(0,) * channels}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from eqflow.fokker_planck.estimate import Conditions, Fit, Subset, estimate
 from eqflow.fokker_planck.fields.grid import Grid
 from eqflow.fokker_planck.fields.model import FieldModel
 from eqflow.fokker_planck.fields.pictures import Pictures, batches
+from eqflow.fokker_planck.fields.terms import Written
 from eqflow.fokker_planck.sensitivity import Sensitivity
+from eqflow.ops import FieldTerm
 
 STILL = (
     1e-3  # of a term's square that the others leave unexplained: moving patterns leave 3e-2 and more, still ones 2e-6
@@ -24,49 +25,69 @@ class Identifiable(NamedTuple):
     """What is free and what holds in every cell."""
 
     unit: dict[str, float]  # the coefficients that set the unit of time; empty where a known noise does
-    relations: dict[str, float]  # term with a derivative -> share of its square that the other terms leave unexplained
-    blind: Sensitivity | None  # combinations without an effect
+    relations: tuple[int, ...]  # for each equation: how many relations between its terms hold in every cell
+    blind: Sensitivity | None = None  # combinations without an effect
 
     @property
     def still(self) -> bool:
-        """Whether a derivative follows from the other terms in every cell, so that no cell moves."""
-        return any(share < STILL for share in self.relations.values())
+        """Whether a relation between the terms holds in every cell of every picture, so that no cell moves."""
+        return any(self.relations)
 
     def __str__(self) -> str:
-        lines = []
+        chosen = ", ".join(f"{name} = {value:g}" for name, value in self.unit.items())
         if self.still:
-            follow = ", ".join(name for name, share in self.relations.items() if share < STILL)
-            lines.append(
-                f"the pattern is static: in every cell {follow} follows from the other terms, so each equation has its "
-                "own free scale, and what is zero in one may be added to another: take snapshots of a moving pattern, "
-                "or say which terms stand in which equation"
-            )
-        if self.unit:
-            chosen = ", ".join(f"{name} = {value:g}" for name, value in self.unit.items())
-            lines.append(f"one time unit is free: {chosen} sets it")
+            lines = [
+                "the pattern is static: du/dt = 0 holds in every cell, so each equation has its own free scale: take "
+                "snapshots of a moving pattern"
+            ]
+            if chosen:
+                lines.append(f"here the scales are set by {chosen}")
+            if max(self.relations) > 1:
+                lines.append(
+                    f"{max(self.relations)} relations hold in every cell, and any sum of them would do as an equation: "
+                    "say which terms stand in which equation"
+                )
+            return "\n".join(lines)
+        lines = [f"one time unit is free: {chosen} sets it"] if chosen else []
         if self.blind is not None and self.blind.blind:
             lines.append(str(self.blind))
         return "\n".join(lines)
 
 
-def relations(pictures: Pictures, model: FieldModel, grid: Grid) -> dict[str, float]:
-    """The share of each term with a derivative that the other terms do not explain, cell by cell, in a few pictures.
+def relations(pictures: Pictures, model: FieldModel, grid: Grid) -> tuple[int, ...]:
+    """How many relations between the terms of each equation hold in every cell, in a few pictures.
 
-    In a static pattern du/dt = 0 is a relation between the terms in every cell, and the share is zero. In pictures of a
-    moving pattern, terms that are different functions leave a share behind.
+    In a static pattern du/dt = 0 is a relation between the terms, and a derivative follows from the other terms. In
+    pictures of a moving pattern it leaves a share behind. Counted are the eigenvalues near zero of the derivatives'
+    covariance given the terms without derivatives, the derivatives scaled to a mean square of 1.
     """
-    library, gram, seen = model.library, None, 0
+    library, gram, seen = model.library, torch.zeros((), dtype=torch.float64), 0
     for state in batches(pictures, len(model.variables)):
         state = state[: _LOOKED_AT - seen].double()
         values = grid.inside(library(state, grid), library.reach).movedim(1, 0).flatten(1)
-        gram = values @ values.T + (0 if gram is None else gram)
+        gram = gram + (values @ values.T).cpu()
         seen += len(state)
         if seen >= _LOOKED_AT:
             break
-    scale = gram.diagonal().sqrt()
-    inverse = torch.linalg.pinv(gram / torch.outer(scale, scale), rtol=1e-14, hermitian=True)
-    derived = [place for place, term in enumerate(library.terms) if getattr(term, "operator", "") not in ("", "value")]
-    return {library.names[place]: min(1.0, float(1 / inverse[place, place])) for place in derived}
+    scale = gram.diagonal().sqrt().clamp_min(torch.finfo(torch.float64).tiny)
+    gram = gram / torch.outer(scale, scale)
+    counts = []
+    for channel in range(len(model.variables)):
+        places = [term for row, term in model.entries if row == channel]
+        derived = [place for place in places if _operator(library.terms[place]) not in ("", "value")]
+        plain = [place for place in places if place not in derived]
+        if not derived or not plain:
+            counts.append(0)
+            continue
+        across = gram[plain][:, derived]
+        explained = across.T @ torch.linalg.pinv(gram[plain][:, plain], rtol=1e-13, hermitian=True) @ across
+        left = torch.linalg.eigvalsh(gram[derived][:, derived] - explained)
+        counts.append(int((left < STILL).sum()))
+    return tuple(counts)
+
+
+def _operator(term: FieldTerm | Written) -> str:
+    return "" if isinstance(term, Written) else term.operator
 
 
 def choose_unit(conditions: Conditions, model: FieldModel, *, cut: float, rounds: int) -> dict[str, float]:
@@ -82,7 +103,7 @@ def choose_unit(conditions: Conditions, model: FieldModel, *, cut: float, rounds
     """
     fits: dict[str, Fit] = {}
     problem: ValueError | None = None
-    for name in model.names[: len(model.entries)]:
+    for name in (name for name in conditions.names if name in model.names[: len(model.entries)]):
         try:
             fits[name] = estimate(Subset.fixing(conditions, {name: 1.0}), rounds=rounds, cut=cut)
         except ValueError as error:
@@ -95,14 +116,14 @@ def choose_unit(conditions: Conditions, model: FieldModel, *, cut: float, rounds
     return {chosen: _direction(fits[chosen], model, chosen)}
 
 
-def _term(model: FieldModel, name: str):
+def _term(model: FieldModel, name: str) -> tuple[int, FieldTerm | Written]:
     channel, place = model.entries[model.names.index(name)]
     return channel, model.library.terms[place]
 
 
 def _degree(model: FieldModel, name: str) -> int:
     term = _term(model, name)[1]
-    return sum(term.exponents) if getattr(term, "operator", "") == "value" else -1
+    return sum(term.exponents) if _operator(term) == "value" else -1
 
 
 def _direction(fit: Fit, model: FieldModel, unit: str) -> float:
@@ -116,7 +137,7 @@ def _direction(fit: Fit, model: FieldModel, unit: str) -> float:
     for name, (value, significance) in values.items():
         if name.startswith("noise of "):
             smoothing.append((3, significance, value))
-        elif (operator := getattr(_term(model, name)[1], "operator", "")) in ("laplacian", "bilaplacian"):
+        elif (operator := _operator(_term(model, name)[1])) in ("laplacian", "bilaplacian"):
             channel, term = _term(model, name)
             if sum(term.exponents) == term.exponents[channel] == 1:
                 order, sign = (1, 1) if operator == "laplacian" else (2, -1)

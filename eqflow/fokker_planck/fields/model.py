@@ -77,7 +77,7 @@ class FieldModel:
 def field_model(
     library: FieldLibrary | Mapping[str, FieldLibrary],
     *,
-    noise: float | None | Sequence[float | None] = 0.0,
+    noise: float | Sequence[float | None] | None = 0.0,
 ) -> FieldModel:
     """The model with an unknown coefficient before every term.
 

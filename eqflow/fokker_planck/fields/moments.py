@@ -68,7 +68,7 @@ class FieldForm:
         parts = [(ones, self.matrix.sum(0), self.target.sum(0), self.matrix.square().sum(0))]
         count, matrix, target, square = stream.add_up(parts, self.combine)
         columns = square / square.sum(0).clamp_min(torch.finfo(torch.float64).tiny)
-        return Means(matrix / count, target / count, columns.sum(1).sqrt())
+        return Means(matrix / count, target / count, columns.sum(1).sqrt(), float(count))
 
     def covariance(self, coefficients: Tensor, *, homogeneous: bool = False) -> Tensor:
         rates = self.matrix @ coefficients.to(self.matrix)

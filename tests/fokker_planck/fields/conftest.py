@@ -18,7 +18,7 @@ def _symbol(size):
 
 
 def linear_pictures(count, *, seed, size=16, decay=0.3, diffusion=0.5, noise=0.2, dt=None):
-    """Exact samples of du/dt = -decay u + diffusion Lap u + sqrt(2 noise) dW/dt, or of its Euler map, [count, 1, size, size].
+    """Exact samples of du/dt = -decay u + diffusion Lap u + sqrt(2 noise) dW/dt, or of its Euler map.
 
     Every wave is an Ornstein-Uhlenbeck process of its own, dx = -r x dt + noise: its variance is noise / r, and that of
     the map x -> (1 - r dt) x + noise is 2 noise dt / (1 - (1 - r dt)^2).

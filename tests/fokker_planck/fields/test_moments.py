@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -62,7 +64,7 @@ def test_the_linear_field_is_found_with_calibrated_errors(linear):
     """du/dt = -0.3 u + 0.5 Lap u + sqrt(0.4) dW/dt: 40 sets of 100 pictures of 16 x 16."""
     library = (fields.polynomial("u", 1) + fields.laplacian("u")).only(["u", "Δu"])
     model, truth = field_model(library, noise=linear.noise), torch.tensor([-0.3, 0.5], dtype=torch.float64)
-    scores, statistics = [], []
+    scores = []
     for seed in range(40):
         form = field_form(linear.sample(100, seed=seed), model, ops.Functionals.up_to(1, 2, 1))
         fit = estimate(form)
@@ -134,16 +136,11 @@ def test_ranks_share_the_pictures(linear):
     whole, theta = field_form(pictures, model), torch.tensor([0.1, -1.0, 0.2], dtype=torch.float64)
     parts = [field_form(half, model) for half in (pictures[:8], pictures[8:])]
     for what in (lambda form: form.means.matrix, lambda form: form.covariance(theta)):
-        sums = []
+        sums: list[torch.Tensor] = []
         for part in parts:
-            what(field_form_with(part, lambda flat: sums.append(flat.clone())))
-        total = sum(sums)
-        joint = what(field_form_with(parts[0], lambda flat, total=total: flat.copy_(total)))
+            what(replace(part, combine=lambda flat, sums=sums: sums.append(flat.clone())))
+        joint = what(replace(parts[0], combine=lambda flat, sums=sums: flat.copy_(sum(sums))))
         torch.testing.assert_close(joint, what(whole), rtol=1e-12, atol=1e-15)
-
-
-def field_form_with(form, combine):
-    return fields.FieldForm(form.model, form.matrix, form.target, combine)
 
 
 def test_constant_pictures_are_dead():
