@@ -27,7 +27,7 @@ class PicturesError(ValueError):
 class Stills(NamedTuple):
     """An ensemble of pictures."""
 
-    values: Tensor  # float32, or float64 if they were, [pictures, channels, height, width]
+    values: Tensor  # float32 [pictures, channels, height, width]
     names: tuple[str, ...]  # of the channels
     notes: tuple[str, ...] = ()  # what a careful reader would like to know
     dt: float | None = None  # the step of the map that made them, where that is known
@@ -144,7 +144,7 @@ def _stack(values: np.ndarray, path: Path, notes: tuple[str, ...] = ()) -> Still
     if values.dtype == np.float16:
         notes += ("float16 keeps 3 digits: its rounding acts like observation noise",)
     whole = values if values.ndim == 4 else values[:, None]
-    tensor = torch.from_numpy(np.ascontiguousarray(whole, "float64" if values.dtype == np.float64 else "float32"))
+    tensor = torch.from_numpy(np.ascontiguousarray(whole, "float32"))
     return Stills(tensor, _names(tensor.shape[1]), notes)
 
 
