@@ -48,7 +48,7 @@ def test_a_dataset_says_how_it_was_made(tmp_path):
     assert found[3:] == (0.5, 1.0, "9-point") and found.names == ("u", "v")
     sweep = Recipe.from_preset("wave", samples=2, size=32, steps=5, sweep={"feed": [0.01, 0.02]})
     generate(sweep, tmp_path / "sweep")
-    with pytest.raises(PicturesError, match="one system, but .* is a sweep"):
+    with pytest.raises(PicturesError, match=r"one system, but .* is a sweep"):
         read_pictures([tmp_path / "sweep"])
     next((tmp_path / "wave").rglob("*.hdf5")).unlink()
     with pytest.raises(DatasetError, match="is not complete"):
@@ -65,7 +65,7 @@ def test_images(tmp_path):
     assert found.names == ("u", "v", "w") and "rounded levels" in found.notes[0]
     Image.fromarray(np.repeat(bytes_[0, :, :, :1], 3, 2)).save(tmp_path / "grey.png")
     assert read_pictures([tmp_path / "grey.png"]).values.shape == (1, 1, 6, 7)
-    Image.fromarray((bytes_[0, :, :, 0] * np.uint16(257))).save(tmp_path / "deep.png")
+    Image.fromarray(bytes_[0, :, :, 0] * np.uint16(257)).save(tmp_path / "deep.png")
     deep = read_pictures([tmp_path / "deep.png"])
     torch.testing.assert_close(deep.values[0, 0], torch.from_numpy(bytes_[0, :, :, 0] / np.float32(255)))
     assert not deep.notes
