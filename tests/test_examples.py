@@ -28,6 +28,7 @@ def test_readme(tmp_path, monkeypatch):
     assert names["film"].shape == (16, 100, 2, 128, 128)
     assert len(names["data"]) == 64
     assert names["path"].isfinite().all()
+    assert len(names["found"].fits[0].names) == 6
 
 
 def test_the_map_of_the_readme_names_every_room():

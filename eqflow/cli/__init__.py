@@ -42,6 +42,7 @@ def _eqflow(
     eqflow info wave                                  is it whole?
     eqflow fit lorenz                                 from points to the flow that keeps them
     eqflow rollout lorenz-flow --out path             follow it
+    eqflow discover wave                              from still pictures to their equation
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

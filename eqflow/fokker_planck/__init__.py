@@ -1,6 +1,7 @@
 """Equations from snapshots: the parameters and the terms of a stochastic system from points without an order.
 
-`weak_form` makes moment conditions of points and a model, `estimate` solves them, `eliminate` finds the terms.
+`weak_form` makes moment conditions of points and a model, `estimate` solves them, `eliminate` finds the terms. `fields`
+does the same for pictures and their partial differential equations.
 """
 
 from eqflow.fokker_planck.averaged import averaged_form, kernel_score
