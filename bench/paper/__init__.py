@@ -6,6 +6,7 @@
     python -m bench.paper.figure6_score        score, flow, and paths with noise
     python -m bench.paper.figure7_mmd          drift of the distribution over 100 steps
     python -m bench.paper.lyapunov_lorenz      are the learned flows chaotic?
+    python -m bench.paper.equations            the equation behind still pictures, which the paper does not ask for
 
 Each prints the paper's number, ours by the paper's protocol and ours at its best, and leaves NAME.md, NAME.json and
 NAME.png. Trained models are kept in a cache that the scripts share: the same command goes on after an interruption.

@@ -123,7 +123,7 @@ def test_images_and_formulas(folder, tmp_path):
         (["{}/linear.npy", "--stencil", "7-point"], "--stencil to be 5-point", 2),
         (["{}/linear.npy", "--names", "a,b"], "--names of 1 channels", 2),
         (["{}/linear.npy", *LINEAR, "--functionals", "1:0"], "whole number from 1 up", 2),
-        (["{}/static.npz", "--library", "polynomial:1+laplacian", "--simulate", "9"], "these pictures determine none", 1),
+        (["{}/static.npz", "--library", "polynomial:1+laplacian", "--simulate", "9"], "pictures determine none", 1),
     ],
 )
 def test_errors_say_what_to_do(folder, words, message, code):
