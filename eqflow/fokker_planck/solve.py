@@ -35,12 +35,12 @@ def whitening(
 def chance(statistic: float, freedom: int, count: float) -> float:
     """The chance of a statistic this large or larger, r^T S^-1 r of a residual of `freedom` independent parts.
 
-    With S from infinitely many contributions it is chi squared; with S from N of them it is Hotelling's T^2, of which
-    (N - d) / (d (N - 1)) is an F of d and N - d degrees of freedom.
+    With S from infinitely many contributions it is chi squared; with S from N of them (divided by N, not N - 1) it is
+    Hotelling's N / (N - 1) T^2, of which (N - d) / (d N) is an F of d and N - d degrees of freedom.
 
     Example:
         >>> round(chance(9.488, 4, math.inf), 4), round(chance(9.488, 4, 30), 4)
-        (0.05, 0.1097)
+        (0.05, 0.1137)
     """
     if freedom < 1 or count <= freedom:
         return math.nan
@@ -48,15 +48,15 @@ def chance(statistic: float, freedom: int, count: float) -> float:
         return float(torch.special.gammaincc(*torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)))
     import mpmath  # comes with sympy
 
-    share = 1 / (1 + statistic / (count - 1))
+    share = count / (count + statistic)
     return float(mpmath.betainc((count - freedom) / 2, freedom / 2, 0, share, regularized=True))
 
 
 def inflation(freedom: int, count: float) -> float:
     """By how much weights from `count` contributions make the variance of the coefficients larger than it looks.
 
-    (A^T S^-1 A)^-1 is too small by (n - d) / n, and the coefficients vary by n / (n - d) more than with the true S, for
-    n = count - 1 and d superfluous conditions (Rao 1967).
+    For Gaussian contributions and d superfluous conditions, (A^T S^-1 A)^-1 is (count - 1 - d) / count of what it is
+    with the true S on average, and the coefficients vary by (count - 2) / (count - 2 - d) more (Rao 1967).
 
     Raises:
         ValueError: there are too few contributions for weights at all.
@@ -68,8 +68,7 @@ def inflation(freedom: int, count: float) -> float:
             f"expected more pictures or points than superfluous conditions, got {count:.0f} for {freedom}: take more, "
             "or fewer test functions"
         )
-    n = count - 1
-    return n / (n - freedom) * (n - 1) / (n - freedom - 1)
+    return count / (count - 1 - freedom) * (count - 2) / (count - 2 - freedom)
 
 
 class Solution(NamedTuple):

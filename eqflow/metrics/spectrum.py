@@ -17,8 +17,8 @@ def radial_spectrum(
     Example:
         >>> rows = torch.arange(16) * (2 * torch.pi / 16)
         >>> wave = (3 * rows).cos()[:, None].expand(1, 1, 16, 16)
-        >>> radial_spectrum(wave)[0, 0].round(decimals=6)
-        tensor([0.0000, 0.0000, 0.5000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000], dtype=torch.float64)
+        >>> radial_spectrum(wave)[0, 0].round(decimals=6).tolist()
+        [0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
     height, width = pictures.shape[2:]
     shorter = min(height, width)

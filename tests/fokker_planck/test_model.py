@@ -85,6 +85,20 @@ def test_equations_are_written():
     assert text.splitlines() == ["x' = -1.00(2) - 2.0(3) y z", "y' = -x*z + rho (x - y)", "z' = 0", "rho = 28.00(10)"]
 
 
+def test_equations_are_written_with_known_values():
+    layout = Layout(
+        ("x'", "y'"),
+        {"y'": "-x*z"},
+        {"a": ("x'", "1"), "b": ("x'", "y z"), "c": ("y'", "x")},
+        {"rho": {"y'": "x - y"}},
+    )
+    found = layout.fixing({"a": 1.0, "b": -1.0, "rho": 28.0})
+    text = found.write(("c",), torch.tensor([2.0]), torch.tensor([0.1])).splitlines()
+    assert text == ["x' = 1 - y z", "y' = -x*z + 28 (x - y) + 2.00(10) x"]
+    assert found.only("x'").write((), torch.tensor([]), torch.tensor([])) == "x' = 1 - y z"
+    assert layout.fixing({"c": 0.0}).write((), torch.tensor([]), torch.tensor([])).splitlines()[1] == "y' = -x*z"
+
+
 @pytest.mark.parametrize(
     "make, message",
     [

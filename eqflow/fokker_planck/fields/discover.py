@@ -106,7 +106,7 @@ def discover(
         >>> from eqflow.fokker_planck.fields import discover, field_model, polynomial
         >>> white = torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(0)).double()
         >>> print(discover(white, field_model(polynomial("u", 3), noise=1.0)).equations)
-        du/dt = -1.001(3) u
+        du/dt = -0.993(10) u
     """
     grid, functionals = grid or Grid(), functionals or enough(len(model.variables), len(model.names))
 
