@@ -40,7 +40,7 @@ def chance(statistic: float, freedom: int, count: float) -> float:
 
     Example:
         >>> round(chance(9.488, 4, math.inf), 4), round(chance(9.488, 4, 30), 4)
-        (0.05, 0.1137)
+        (0.05, 0.1158)
     """
     if freedom < 1 or count <= freedom:
         return math.nan

@@ -118,7 +118,7 @@ def field_form(
         >>> white = torch.randn(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> model = field_model(polynomial("u", 3).only(["u", "u^3"]), noise=1.0)
         >>> print(estimate(field_form(white, model, ops.Functionals.up_to(1, 4, 1))).equations)
-        du/dt = -0.99(2) u + 0.002(5) u^3
+        du/dt = -0.99(2) u + 0.002(6) u^3
     """
     grid, functionals = grid or Grid(), functionals or enough(len(model.variables), len(model.names))
     matrices, targets, done = [], [], 0
