@@ -112,7 +112,7 @@ def test_images_and_formulas(folder, tmp_path):
         (["{}/constant.npy"], "constant ones only", 1),
         (["{}/linear.npy", "-n", "5"], "more pictures than unknowns, got 4", 1),
         (["{}/linear.npy", "-n", "0"], "--samples from 1 up", 2),
-        (["{}/linear.npy", "--library", "polynomal:3"], "did you mean polynomial", 2),
+        (["{}/linear.npy", "--library", "polynomials:3"], "did you mean polynomial", 2),
         (["{}/linear.npy", "--library", "polynomial"], "write polynomial:3", 2),
         (["{}/linear.npy", "--library", "polynomial:1+2*u", "--noise", "1"], "depend on each other", 1),
         (["{}/linear.npy", "--equation", "w: u"], "a channel of u", 2),

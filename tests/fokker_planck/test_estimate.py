@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from eqflow.fokker_planck import Means, eliminate, estimate
-from eqflow.fokker_planck.layout import empty_layout
 from eqflow.fokker_planck.estimate import Subset
+from eqflow.fokker_planck.layout import empty_layout
 from eqflow.fokker_planck.solve import chance, inflation, solve, whitening
 
 DOUBLE = torch.float64
