@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from eqflow.cli import app
 
-COMMANDS = ("generate", "fit", "infer", "rollout", "info", "show", "presets", "backends")
+COMMANDS = ("generate", "fit", "infer", "discover", "rollout", "info", "show", "presets", "backends")
 
 
 def run(*words):
