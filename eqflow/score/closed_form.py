@@ -24,6 +24,7 @@ from torch import Tensor
 
 from eqflow import ops
 from eqflow.ops import philox
+from eqflow.systems import GaussianMixture
 
 _STREAM = philox.STREAMS["initial"]  # step 0: the normals of a sample; step 1: which component or point it comes from
 
@@ -227,35 +228,30 @@ class Mixture(_ClosedForm):
         weights = self.means.new_ones(len(self.means)) if self.weights is None else self.weights.to(self.means)
         return weights / weights.sum()
 
+    @cached_property
+    def _exact(self) -> GaussianMixture:
+        """The same in float64, whatever the precision of the states."""
+        covariance = self.covariance
+        if isinstance(covariance, Tensor):
+            covariance = covariance.double().view(-1, self.dimension, self.dimension)
+        return GaussianMixture(self.means.flatten(1).double(), covariance, self._shares.double())
+
     @property
     def dimension(self) -> int:
         return self.means[0].numel()
 
     @property
     def lipschitz(self) -> float:
-        return max(component.lipschitz for component in self.components)
-
-    def _joint(self, state: Tensor) -> Tensor:
-        """Log density of a component and the state together, [batch, components]."""
-        return torch.stack([component.log_density(state) for component in self.components], 1) + self._shares.log()
-
-    def _scores(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior weights [batch, components, 1] and scores [batch, components, dimension]."""
-        posterior = self._joint(state).softmax(1)[..., None]
-        return posterior, torch.stack([component(state).flatten(1) for component in self.components], 1)
+        return self._exact.lipschitz
 
     def __call__(self, state: Tensor) -> Tensor:
-        posterior, scores = self._scores(state)
-        return (posterior * scores).sum(1).view_as(state)
+        return self._exact(self._rows(state, self.means)).view_as(state)
 
     def log_density(self, state: Tensor) -> Tensor:
-        return self._joint(state).logsumexp(1)
+        return self._exact.log_density(self._rows(state, self.means))
 
     def divergence(self, state: Tensor) -> Tensor:
-        posterior, scores = self._scores(state)
-        spread = (posterior * (scores - (posterior * scores).sum(1, keepdim=True)).square()).sum((1, 2))
-        traces = torch.stack([component.divergence(state) for component in self.components], 1)
-        return spread + (posterior[..., 0] * traces).sum(1)
+        return self._exact.divergence(self._rows(state, self.means))
 
     def sample(self, batch: int, *, seed: int, first_sample: int = 0) -> Tensor:
         uniform = philox.unit_interval(_origin_words(batch, seed, first_sample, self.means.device))

@@ -7,14 +7,13 @@ y, [batch, dimension].
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-_CHUNK = 2**18  # numbers in the largest temporary
+from eqflow.systems.whitened import WhitenedMixture
 
 
 class ExactScore:
@@ -40,7 +39,8 @@ class GaussianMixture(ExactScore):
 
     Args:
         means: [components, dimension], float64.
-        covariances: [components, dimension, dimension], or [1, dimension, dimension] for all.
+        covariances: [components, dimension, dimension]; [1, dimension, dimension] for all; or one number, the variance
+            of every coordinate.
         weights: [components], with the sum 1.
 
     Example:
@@ -50,17 +50,17 @@ class GaussianMixture(ExactScore):
     """
 
     means: Tensor
-    covariances: Tensor
+    covariances: Tensor | float
     weights: Tensor
 
     def __post_init__(self) -> None:
-        roots = torch.linalg.cholesky(self.covariances)
-        whiten = torch.linalg.solve_triangular(roots, torch.eye(self.dimension).to(roots), upper=False)
-        log_scale = whiten.diagonal(dim1=1, dim2=2).log().sum(1) - self.dimension / 2 * math.log(2 * math.pi)
-        whiten = whiten.expand(len(self.means), -1, -1)
-        object.__setattr__(self, "_whiten", whiten.flatten(0, 1))
-        object.__setattr__(self, "_whitened_means", (whiten @ self.means[..., None])[..., 0])
-        object.__setattr__(self, "_log_factors", self.weights.log() + log_scale)
+        if isinstance(self.covariances, Tensor):
+            roots = torch.linalg.cholesky(self.covariances)
+            whiten = torch.linalg.solve_triangular(roots, torch.eye(self.dimension).to(roots), upper=False)
+            whiten = whiten[0] if len(whiten) == 1 else whiten
+        else:
+            whiten = self.means.new_tensor(self.covariances).rsqrt()
+        object.__setattr__(self, "_whitened", WhitenedMixture(self.means, whiten, self.weights.log()))
 
     @property
     def dimension(self) -> int:
@@ -69,23 +69,20 @@ class GaussianMixture(ExactScore):
     @property
     def lipschitz(self) -> float:
         """No eigenvalue of the Jacobian of the score lies below minus this."""
+        if not isinstance(self.covariances, Tensor):
+            return 1 / self.covariances
         return 1 / float(torch.linalg.eigvalsh(self.covariances).min())
 
-    def _pieces(self, state: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Chunks of rows: log of weight times density [rows, components], and the whitened distances."""
-        whiten, means, factors = (v.to(state) for v in (self._whiten, self._whitened_means, self._log_factors))
-        for rows in state.split(max(1, _CHUNK // means.numel())):
-            away = (rows @ whiten.T).unflatten(1, means.shape) - means
-            yield factors - away.square().sum(2) / 2, away
-
     def __call__(self, state: Tensor) -> Tensor:
-        whiten = self._whiten.to(state)
-        parts = [(_posterior(joint) * away).flatten(1) @ -whiten for joint, away in self._pieces(state)]
-        return torch.cat(parts)
+        return self._whitened.score(state)
 
     def log_density(self, state: Tensor) -> Tensor:
         """log p(y), [batch]."""
-        return torch.cat([joint.logsumexp(1) for joint, _ in self._pieces(state)])
+        return self._whitened.log_density(state)
+
+    def divergence(self, state: Tensor) -> Tensor:
+        """Trace of the Jacobian of the score, [batch]."""
+        return self._whitened.divergence(state)
 
 
 @dataclass(frozen=True, eq=False)
