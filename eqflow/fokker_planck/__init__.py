@@ -1,11 +1,18 @@
 """Equations from snapshots: the parameters and the terms of a stochastic system from points without an order.
 
 `weak_form` makes moment conditions of points and a model, `estimate` solves them, `eliminate` finds the terms. `fields`
-does the same for pictures and their partial differential equations.
+does the same for pictures and their partial differential equations. The other way round, `density_from_dynamics` makes
+a density of an equation.
 """
 
 from eqflow.fokker_planck.averaged import averaged_form, kernel_score
 from eqflow.fokker_planck.estimate import Conditions, Fit, Means, eliminate, estimate
+from eqflow.fokker_planck.from_dynamics import (
+    DynamicsFit,
+    DynamicsTraining,
+    density_from_dynamics,
+    stationary_residual,
+)
 from eqflow.fokker_planck.functions import Bumps, Cosines, Custom, random_cosines
 from eqflow.fokker_planck.library import Library, expressed, hill, polynomial, trigonometric
 from eqflow.fokker_planck.model import Model, from_library, parametric
@@ -22,6 +29,8 @@ __all__ = [
     "Conditions",
     "Cosines",
     "Custom",
+    "DynamicsFit",
+    "DynamicsTraining",
     "FewPointsWarning",
     "Fit",
     "Library",
@@ -35,6 +44,7 @@ __all__ = [
     "SteinTest",
     "averaged_form",
     "bumps_inside",
+    "density_from_dynamics",
     "descend",
     "eliminate",
     "estimate",
@@ -49,6 +59,7 @@ __all__ = [
     "polynomial",
     "random_cosines",
     "sensitivity",
+    "stationary_residual",
     "stein_fit",
     "stein_test",
     "strong_form",

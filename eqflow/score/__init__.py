@@ -4,9 +4,12 @@ Noise convention: y = sqrt(alpha) x_0 + sqrt(1 - alpha) epsilon, so alpha is the
 knows every noise level, `Points` and `Denoiser`, gives the score of one by `.at(alpha)`.
 """
 
+from eqflow.score.cccp import Clusters, cluster, denoise
 from eqflow.score.closed_form import Gaussian, KernelScore, Mixture
 from eqflow.score.contract import PREDICTIONS, Folding, Score, folding
 from eqflow.score.denoiser import Denoiser, DenoiserScore, DenoiserShape
+from eqflow.score.density import Density, DensityScore, DensityShape
+from eqflow.score.density_train import DensityFit, DensityTraining, train_density
 from eqflow.score.points import Points
 from eqflow.score.pool import Pool, make_pool, sample_pool
 from eqflow.score.schedule import ContinuousSchedule, CosineSchedule, LinearSchedule, Schedule
@@ -14,6 +17,7 @@ from eqflow.score.train import DenoiserFit, DenoiserTraining, train_denoiser
 
 __all__ = [
     "PREDICTIONS",
+    "Clusters",
     "ContinuousSchedule",
     "CosineSchedule",
     "Denoiser",
@@ -21,6 +25,11 @@ __all__ = [
     "DenoiserScore",
     "DenoiserShape",
     "DenoiserTraining",
+    "Density",
+    "DensityFit",
+    "DensityScore",
+    "DensityShape",
+    "DensityTraining",
     "Folding",
     "Gaussian",
     "KernelScore",
@@ -30,8 +39,11 @@ __all__ = [
     "Pool",
     "Schedule",
     "Score",
+    "cluster",
+    "denoise",
     "folding",
     "make_pool",
     "sample_pool",
     "train_denoiser",
+    "train_density",
 ]

@@ -190,8 +190,8 @@ class Mixture(_ClosedForm):
 
     Example:
         >>> score = Mixture(torch.tensor([[-1.0], [1.0]]), 0.25)
-        >>> score(torch.tensor([[0.0], [1.0]])).flatten()
-        tensor([ 0.0000, -0.0027])
+        >>> score(torch.tensor([[2.0], [0.5]])).flatten()
+        tensor([-4.0000,  1.8561])
     """
 
     means: Tensor
@@ -256,8 +256,14 @@ class Mixture(_ClosedForm):
     def sample(self, batch: int, *, seed: int, first_sample: int = 0) -> Tensor:
         uniform = philox.unit_interval(_origin_words(batch, seed, first_sample, self.means.device))
         chosen = torch.searchsorted(self._shares.double().cumsum(0), uniform).clamp_max(len(self.means) - 1)
-        drawn = torch.stack([part.sample(batch, seed=seed, first_sample=first_sample) for part in self.components])
-        return drawn[chosen, torch.arange(batch, device=chosen.device)]
+        normals = _normals(batch, seed, first_sample, self.means[0])
+        if isinstance(self.covariance, Tensor):
+            roots = torch.stack([part._root for part in self.components[: len(self.means) if self._one_each else 1]])
+            columns = roots.to(self.means)[chosen if self._one_each else chosen * 0].unbind(2)
+            away = sum(normal[:, None] * column for normal, column in zip(normals.unbind(1), columns, strict=True))
+        else:
+            away = normals * math.sqrt(self.covariance)
+        return self.means[chosen] + away.view(batch, *self.means.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ Every draw is a function of (seed, step, row): training goes on after a stop to 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from torch.optim import swa_utils
 from eqflow import ops
 from eqflow.ops import philox
 from eqflow.score.denoiser import Denoiser, DenoiserShape
+from eqflow.score.run import Run, cosine, identity
 
 _NOISE, _ROWS = philox.STREAMS["data-noise"], philox.STREAMS["minibatch"]
 # Steps of the streams: `sample_pool` has 0 and 1 of the same seed.
@@ -91,23 +91,24 @@ class DenoiserFit(NamedTuple):
     state: dict[str, Tensor]  # the checkpoint at the end
 
 
-class _Run:
-    """One training: network, optimiser, data, and everything that a checkpoint must hold."""
+class _Run(Run):
+    """The training of a denoiser."""
 
     def __init__(self, points: Tensor, shape: DenoiserShape, training: DenoiserTraining):
-        self.shape, self.training, self.step, self.history = shape, training, 0, []
+        self.shape, self.training = shape, training
         self.denoiser = Denoiser(shape, seed=training.seed).to(points.device)
         self.kept: torch.nn.Module = self.denoiser
+        networks = {"denoiser": self.denoiser}
         if training.average is not None:
             averaging = swa_utils.get_ema_multi_avg_fn(training.average)
-            self.kept = swa_utils.AveragedModel(self.denoiser, multi_avg_fn=averaging)
+            self.kept = networks["kept"] = swa_utils.AveragedModel(self.denoiser, multi_avg_fn=averaging)
         weights, decay = self.denoiser.parameters(), training.weight_decay
-        self.adam = torch.optim.Adam(weights, lr=training.rate, weight_decay=decay, fused=True)
+        adam = torch.optim.Adam(weights, lr=training.rate, weight_decay=decay, fused=True)
+        super().__init__(networks, adam, identity(points, shape, training))
         words = self._words(len(points), 1, _HELD_OUT, points.device)[:, 0]
         apart = min(round(training.held_out * len(points)), len(points) - 1)
         self.apart, self.points = points[words.argsort(stable=True)].tensor_split([apart])
         self.apart = self.apart[:_HELD_OUT_ROWS]
-        self.identity = _identity(points, shape, training)
 
     def _words(self, rows: int, count: int, step: int, device: torch.device) -> Tensor:
         samples = torch.arange(rows, device=device)
@@ -129,13 +130,12 @@ class _Run:
         training, step = self.training, _TRAINING + self.step
         words = self._words(training.batch, 2, step, self.points.device)
         if training.anneal:
-            fraction = self.step / training.steps
-            self.adam.param_groups[0]["lr"] = training.rate * (1 + math.cos(math.pi * fraction)) / 2
-        self.adam.zero_grad()
+            self.optimiser.param_groups[0]["lr"] = training.rate * cosine(self.step / training.steps)
+        self.optimiser.zero_grad()
         chosen = self.points[philox.integers(words[:, 0], len(self.points))]
         loss = self._loss(self.denoiser, chosen, words[:, 1], step)
         loss.backward()
-        self.adam.step()
+        self.optimiser.step()
         if self.kept is not self.denoiser:
             self.kept.update_parameters(self.denoiser)
         self.step += 1
@@ -149,50 +149,10 @@ class _Run:
         words = self._words(len(self.apart), 1, _HELD_OUT + 1, self.apart.device)[:, 0]
         return float(self._loss(self.kept, self.apart, words, _HELD_OUT))
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything that goes on, as tensors of its own."""
-        parts = {"denoiser": self.denoiser.state_dict(), "adam": {}}
-        for index, values in self.adam.state_dict()["state"].items():
-            parts["adam"] |= {f"{index}.{name}": value for name, value in values.items()}
-        if self.kept is not self.denoiser:
-            parts["kept"] = self.kept.state_dict()
-        tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
-        tensors |= {"step": torch.tensor(self.step), "history": self.table(), "identity": self.identity}
-        return {name: value.detach().clone() for name, value in tensors.items()}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        if not torch.equal(state.get("identity", self.identity[:0]).cpu(), self.identity):
-            raise ValueError(
-                "expected the checkpoint of this training, got one of other points, another shape or other options: "
-                "start without it, or train as it was"
-            )
-        self.step, self.history = int(state["step"]), state["history"].tolist()
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-
-        self.denoiser.load_state_dict(part("denoiser"))
-        if self.kept is not self.denoiser:
-            self.kept.load_state_dict(part("kept"))
-        adam: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("adam").items():
-            index, name = key.split(".")
-            adam.setdefault(int(index), {})[name] = value.clone()
-        self.adam.load_state_dict({**self.adam.state_dict(), "state": adam})
-
-    def table(self) -> Tensor:
-        return torch.tensor(self.history, dtype=torch.float64).view(-1, 3)
-
     def result(self) -> Denoiser:
         """The network to use: the average where one is kept, without gradients of its own."""
         trained = self.denoiser if self.kept is self.denoiser else self.kept.module
         return trained.requires_grad_(False)
-
-
-def _identity(points: Tensor, shape: DenoiserShape, training: DenoiserTraining) -> Tensor:
-    """What a checkpoint must agree on, as a hash."""
-    text = f"{shape} {training} {list(points.shape)}".encode()
-    return torch.tensor(list(hashlib.sha256(text + points.cpu().contiguous().numpy().tobytes()).digest()))
 
 
 def _check(points: Tensor, shape: DenoiserShape) -> None:
@@ -248,18 +208,5 @@ def train_denoiser(
     run = _Run(points, shape, training)
     if state is not None:
         run.load(state)
-    losses: list[Tensor] = []
-    while run.step < training.steps:
-        with torch.enable_grad():
-            losses.append(run.advance())
-        if run.step % training.every == 0 or run.step == training.steps:
-            loss, held_out = float(torch.stack(losses).double().mean()), run.look()
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss} before step {run.step}: take a smaller rate")
-            losses.clear()
-            run.history.append([run.step, loss, held_out])
-            if save is not None:
-                save(run.state())
-            if progress is not None:
-                progress(run.step, loss, held_out)
+    run.follow(training.steps, training.every, save, progress)
     return DenoiserFit(run.result(), run.table(), run.state())

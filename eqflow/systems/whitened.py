@@ -1,4 +1,4 @@
-"""The mathematics of Gaussian mixtures, once for all: distances whitened by the covariance, differentiable throughout."""
+"""The mathematics of Gaussian mixtures: distances whitened by the covariance, differentiable throughout."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class WhitenedMixture:
 
     def log_density(self, state: Tensor) -> Tensor:
         """log p, [batch]."""
-        return torch.cat([joint.logsumexp(1) for joint, _ in self._pieces(state)])
+        return torch.cat([_summed(joint)[0] for joint, _ in self._pieces(state)])
 
     def posterior(self, state: Tensor) -> Tensor:
         """How likely each component is given the state, [batch, components]."""
@@ -78,12 +78,30 @@ class WhitenedMixture:
                 parts.append(self._back(weighted.sum(1)))
         return torch.cat(parts)
 
-    def divergence(self, state: Tensor) -> Tensor:
-        """Laplacian of log p, [batch]: the variance of the components' scores under the posterior, less 1 / C."""
+    def local(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log p [batch], grad log p [batch, dimension] and the Laplacian of log p [batch], in one pass.
+
+        The Laplacian is the variance of the components' scores under the posterior, less the trace of 1 / C.
+        """
         parts = []
         for joint, away in self._pieces(state):
-            posterior, scores = joint.softmax(1), self._back(away)
-            mean = torch.einsum("nk,nkd->nd", posterior, scores)
-            spread = torch.einsum("nk,nkd->n", posterior, (scores - mean[:, None]).square())
-            parts.append(spread - (posterior * self.traces.to(state)).sum(1))
-        return torch.cat(parts)
+            log_density, posterior, scores = *_summed(joint), self._back(away)
+            score = torch.einsum("nk,nkd->nd", posterior, scores)
+            spread = (posterior * (scores - score[:, None]).square().sum(2)).sum(1)
+            parts.append((log_density, score, spread - (posterior * self.traces.to(state)).sum(1)))
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+    def divergence(self, state: Tensor) -> Tensor:
+        """Laplacian of log p, [batch]."""
+        return self.local(state)[2]
+
+
+def _summed(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """log sum exp, [rows], and the softmax, [rows, components], which holds where the sum is beyond all digits.
+
+    By plain operations: a backward pass over the forward derivative of PyTorch's own logsumexp fails.
+    """
+    largest = joint.detach().amax(1, keepdim=True)
+    terms = (joint - largest).exp()
+    total = terms.sum(1, keepdim=True)
+    return (total.log() + largest)[:, 0], terms / total

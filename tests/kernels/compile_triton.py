@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import triton
 import triton.backends.nvidia
-from eqflow.kernels import divergence, gray_scott, langevin, normal
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from eqflow.kernels import divergence, gray_scott, langevin, normal
 
 TOOLS = Path(triton.backends.nvidia.__file__).parent / "bin"
 

@@ -10,10 +10,11 @@ from eqflow import ops
 from eqflow.ops import philox
 
 triton = pytest.importorskip("triton")
-from eqflow.kernels import gray_scott as gray_scott_kernels  # noqa: E402
-from eqflow.kernels import normal as normal_kernels  # noqa: E402
 from triton import language as tl  # noqa: E402
 from triton.runtime import interpreter  # noqa: E402
+
+from eqflow.kernels import gray_scott as gray_scott_kernels  # noqa: E402
+from eqflow.kernels import normal as normal_kernels  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SEED = 0x0123456789ABCDEF
