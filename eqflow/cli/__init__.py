@@ -8,6 +8,9 @@ import typer
 
 from eqflow.cli._shell import USAGE, Commands, version
 from eqflow.cli.backends import backends
+from eqflow.cli.cluster import cluster
+from eqflow.cli.denoise import denoise
+from eqflow.cli.density import density
 from eqflow.cli.discover import discover
 from eqflow.cli.fit import fit
 from eqflow.cli.generate import generate
@@ -23,7 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (generate, fit, infer, discover, rollout, info, show, presets, backends):
+for _command in (
+    generate, fit, infer, discover, density, cluster, denoise, rollout, info, show, presets, backends,
+):  # fmt: skip
     app.command()(_command)
 
 

@@ -77,14 +77,15 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     defaults = FlowSettings.paper() if given["paper"] else FlowSettings()
     settings = {name: getattr(defaults, name) if given[name] is None else given[name] for name in SETTINGS}
     hidden = settings["hidden"]
-    return {**settings, "hidden": _hidden(hidden) if isinstance(hidden, str) else list(hidden)}
+    return {**settings, "hidden": hidden_widths(hidden) if isinstance(hidden, str) else list(hidden)}
 
 
 def _equivariance(given: dict[str, Any]) -> str:
     return "none" if given["paper"] else given["equivariance"]
 
 
-def _hidden(text: str) -> list[int]:
+def hidden_widths(text: str) -> list[int]:
+    """Widths from `128,128`."""
     widths = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
     if not 1 <= len(widths) <= 4 or not all(1 <= width <= 256 for width in widths):
         raise usage(f"expected --hidden as 1 to 4 widths from 1 to 256 such as 128,128,128, got {text!r}")

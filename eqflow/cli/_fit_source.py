@@ -21,13 +21,18 @@ class Cloud(NamedTuple):
     name: str  # for titles
 
 
-def default_folder(points: str | None) -> Path:
-    """Where a flow goes that nobody gave a place."""
-    return Path(f"{Path(points).stem}-flow") if points else Path("flow")
+def default_folder(points: str | None, kind: str = "flow") -> Path:
+    """Where a flow or a density goes that nobody gave a place."""
+    return Path(f"{Path(points).stem}-{kind}") if points else Path(kind)
 
 
-def load(given: dict[str, Any]) -> Cloud:
+def load(given: dict[str, Any], *, command: str = "fit", coordinates: int = 2) -> Cloud:
     """The points asked for, checked.
+
+    Args:
+        given: the options.
+        command: that asks, for examples.
+        coordinates: how many there must be.
 
     Raises:
         Problem: there are none, or nothing can be learned from them.
@@ -37,7 +42,9 @@ def load(given: dict[str, Any]) -> Cloud:
 
     word, system = given["points"], None
     if word is None:
-        raise usage("expected POINTS, a .csv, .npy or .hdf5 file or a known system, got none: try `eqflow fit lorenz`")
+        raise usage(
+            f"expected POINTS, a .csv, .npy or .hdf5 file or a known system, got none: try `eqflow {command} lorenz`"
+        )
     if Path(word).suffix or Path(word).exists() or "/" in word:
         if given["samples"] is not None:
             raise usage("expected no --samples with a file, whose points are all taken: leave it out")
@@ -45,7 +52,7 @@ def load(given: dict[str, Any]) -> Cloud:
     else:
         found, system = Read(*_drawn(word, given)), word
     try:
-        found = check_points(found, repeats=given["repeats"])
+        found = check_points(found, repeats=given["repeats"], coordinates=coordinates)
     except PointsError as error:
         raise Problem(in_options(error)) from None
     return Cloud(*found, system, word if system else Path(word).stem)

@@ -6,13 +6,14 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from eqflow.cli import _fit_report
-from eqflow.cli._run_folder import FitFolder, write_json
+from eqflow.cli._run_folder import FitFolder, Fitted, write_json
 from eqflow.cli._shell import Problem, in_options, usage
 from eqflow.cli._words import count, duration
 
@@ -45,8 +46,8 @@ def go(cloud: Any, request: dict[str, Any], place: Path, where: str, show: Path 
     typer.echo(f"next: eqflow rollout {path} --steps 5000 --every 5 --out {path}-path --show {path}-path.png")
 
 
-def complete(folder: FitFolder) -> dict[str, Any] | None:
-    """The report of a fit that is done, or None."""
+def complete(folder: Fitted) -> dict[str, Any] | None:
+    """The report of what is done, or None."""
     from eqflow.data.folder import read_json
 
     there = folder.tensors.exists() and folder.picture.exists()
@@ -60,7 +61,27 @@ def _bytes(request: dict[str, Any], cloud: Any) -> int:
 
 
 def _fit(folder: FitFolder, cloud: Any, request: dict[str, Any], where: str) -> dict[str, Any]:
-    from eqflow.cli import _fit_picture, _fit_stages, _job, _stages
+    from eqflow.cli import _fit_picture, _fit_stages
+
+    def work(observer: Callable) -> Any:
+        return _fit_stages.run(cloud, request, folder.stages, where, observer)
+
+    return staged(folder, cloud.name, where, work, lambda out, fitted: _fit_picture.draw(out, cloud, fitted))
+
+
+def staged(
+    folder: Fitted, name: str, where: str, work: Callable[[Callable], Any], draw: Callable[[Path, Any], None]
+) -> dict[str, Any]:
+    """Work that shows how far it is and can be stopped, alone in its folder; then its files; the report.
+
+    Args:
+        folder: where.
+        name: of the bar.
+        where: the device, for the report.
+        work: calls its argument with a `Progress` from time to time; gives tensors, about and report.
+        draw: writes the picture of what the work gave.
+    """
+    from eqflow.cli import _job, _stages
     from eqflow.data.lock import Lock
     from eqflow.data.tensors import save_tensors
 
@@ -70,13 +91,9 @@ def _fit(folder: FitFolder, cloud: Any, request: dict[str, Any], where: str) -> 
         raise Problem(f"another process fits in {folder.path}: wait for it, or choose another --out")
     meter = _stages.Meter()
     try:
-        fitted = _job.run(
-            lambda observer: _fit_stages.run(cloud, request, folder.stages, where, observer),
-            _stages.display(meter, cloud.name),
-            lambda: _part(meter, folder.path),
-        )
+        fitted = _job.run(work, _stages.display(meter, name), lambda: _part(meter, folder.path))
         save_tensors(folder.tensors, fitted.tensors, fitted.about)
-        _fit_picture.draw(folder.picture, cloud, fitted)
+        draw(folder.picture, fitted)
         report = {**fitted.report, **_environment(where)}
         write_json(folder.report, report)
         folder.finish()

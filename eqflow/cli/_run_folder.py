@@ -8,6 +8,7 @@ A fit       fit.json                           the options, likewise
             report.json                        what was found, and with what
             flow.png                           the picture
             .fit/<stage>.pt                    checkpoints, until all is done
+A density   density.json, density.safetensors, report.json, density.png, .density/training.pt, likewise
 """
 
 from __future__ import annotations
@@ -90,17 +91,15 @@ class RunFolder(Claimed):
         self.checkpoint = path / ".rollout" / f"{rank:05d}.pt"
 
 
-class FitFolder(Claimed):
-    """The paths of a fit."""
+class Fitted(Claimed):
+    """The paths of something that is learned from points and kept with a report and a picture."""
 
-    kind = "fit"
-    own = ("report.json", "flow.safetensors", "flow.png", ".fit/*.pt")
-    advice = "take a smaller --pool, or another --out"
+    stem: ClassVar[str]  # of the names of its files
 
     def __init__(self, path: Path):
         super().__init__(path)
-        self.tensors, self.report, self.picture = path / "flow.safetensors", path / "report.json", path / "flow.png"
-        self.stages = path / ".fit"
+        self.tensors, self.report = path / f"{self.stem}.safetensors", path / "report.json"
+        self.picture, self.stages = path / f"{self.stem}.png", path / f".{self.kind}"
 
     def finish(self) -> None:
         """Delete the checkpoints: the report is there, so nothing will go on from them."""
@@ -108,6 +107,24 @@ class FitFolder(Claimed):
             file.unlink(missing_ok=True)
         if self.stages.is_dir():
             self.stages.rmdir()
+
+
+class FitFolder(Fitted):
+    """The paths of a fit."""
+
+    kind = "fit"
+    stem = "flow"
+    own = ("report.json", "flow.safetensors", "flow.png", ".fit/*.pt")
+    advice = "take a smaller --pool, or another --out"
+
+
+class DensityFolder(Fitted):
+    """The paths of a density."""
+
+    kind = "density"
+    stem = "density"
+    own = ("report.json", "density.safetensors", "density.png", ".density/*.pt")
+    advice = "take another --out"
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What is in the folder of a fit or a rollout, for `eqflow info` and `eqflow show`."""
+"""What is in the folder of a fit, a density or a rollout, for `eqflow info` and `eqflow show`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 
 import typer
 
-from eqflow.cli._run_folder import FitFolder, RunFolder
+from eqflow.cli._run_folder import DensityFolder, FitFolder, RunFolder
 from eqflow.cli._shell import Problem, usage
 from eqflow.cli._words import bytes_, count
 
-KINDS = {"fit": FitFolder, "rollout": RunFolder}
+KINDS = {"fit": FitFolder, "density": DensityFolder, "rollout": RunFolder}
 
 
 def kind(folder: Path) -> str | None:
-    """Which command made this folder, "fit" or "rollout"; None for neither."""
+    """Which command made this folder, "fit", "density" or "rollout"; None for none of them."""
     return next((word for word in KINDS if (folder / f"{word}.json").is_file()), None)
 
 
 def tell(folder: Path, kind: str, as_json: bool) -> bool:
     """Print what is there; whether it is complete."""
-    facts, lines = (_fit if kind == "fit" else _rollout)(folder)
+    facts, lines = _rollout(folder) if kind == "rollout" else _learned(folder, kind)
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), "kind": kind, **facts}, indent=2, ensure_ascii=False))
         return facts["complete"]
@@ -38,18 +38,19 @@ def tell(folder: Path, kind: str, as_json: bool) -> bool:
     return facts["complete"]
 
 
-def _fit(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    from eqflow.cli import _fit_report
+def _learned(folder: Path, kind: str) -> tuple[dict[str, Any], list[str]]:
+    from eqflow.cli import _density_work, _fit_report
     from eqflow.cli._fit_work import complete
 
-    files = FitFolder(folder)
+    files = KINDS[kind](folder)
     options, report = files.begun(), complete(files)
     if report is None:
         return {"complete": False, "options": options}, [f"{'points':<10}{', '.join(options['names'])}"]
+    told = (_fit_report if kind == "fit" else _density_work).lines(report)
     made = report["made"]
     size = bytes_(files.tensors.stat().st_size)
     lines = [
-        *_fit_report.lines(report),
+        *told,
         "",
         f"{'files':<10}{files.tensors.name} {size}, {files.report.name}, {files.picture.name}",
         f"{'made by':<10}eqflow {made['eqflow']}, torch {made['torch']} on {made['device']}, {made['time']}",
@@ -79,14 +80,15 @@ def _rollout(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def show(folder: Path, kind: str, target: Path) -> None:
-    """The picture of a fit, or a picture or film of a rollout."""
+    """The picture of a fit or a density, or a picture or film of a rollout."""
     path = shlex.quote(str(folder))
-    if kind == "fit":
-        picture = FitFolder(folder).picture
+    if kind != "rollout":
+        picture = KINDS[kind](folder).picture
         if target.suffix.lower() != ".png":
-            raise usage(f"expected --out to end in .png for a fit, got {str(target)!r}: roll it out for a film")
+            advice = ": roll it out for a film" if kind == "fit" else ""
+            raise usage(f"expected --out to end in .png for a {kind}, got {str(target)!r}{advice}")
         if not picture.exists():
-            raise Problem(f"expected a finished fit in {folder}: the same `eqflow fit` again goes on")
+            raise Problem(f"expected a finished {kind} in {folder}: the same `eqflow {kind}` again goes on")
         shutil.copyfile(picture, target)
         return
     from eqflow.cli import _rollout_picture

@@ -127,13 +127,14 @@ def _check_finite(found: Cloud, path: Path) -> None:
     )
 
 
-def check_points(found: Cloud, *, repeats: str = "refuse") -> Cloud:
-    """The same points, if a density of more than one coordinate can be learned from them.
+def check_points(found: Cloud, *, repeats: str = "refuse", coordinates: int = 2) -> Cloud:
+    """The same points, if a density can be learned from them.
 
     Args:
         found: points [points, dimension].
         repeats: what is done where 1 % of the rows or more repeat an earlier one: "refuse", "keep" or "drop". Fewer
             are kept with a note.
+        coordinates: the fewest; a flow needs 2.
 
     Raises:
         PointsError: fields, one coordinate, too few points, a coordinate that is constant or says what another says,
@@ -148,7 +149,7 @@ def check_points(found: Cloud, *, repeats: str = "refuse") -> Cloud:
         raise PointsError(f"expected points [points, dimension], got fields {list(found.values.shape)}: flatten them")
     found = _without_repeats(found, repeats)
     values, names = found.values, found.names
-    if values.shape[1] < 2:
+    if values.shape[1] < coordinates:
         raise PointsError(
             f"expected 2 coordinates or more, got {names[0]} alone: on a line only a flow at rest keeps a density"
         )
@@ -160,7 +161,7 @@ def check_points(found: Cloud, *, repeats: str = "refuse") -> Cloud:
             f"expected coordinates that vary, but {names[place]} is {float(values[0, place]):g} in every row: "
             + _leave_out(names, place)
         )
-    correlation = torch.corrcoef(values.T).abs().triu(1)
+    correlation = torch.atleast_2d(torch.corrcoef(values.T)).abs().triu(1)
     for first, second in (correlation > 1 - 1e-9).nonzero().tolist()[:1]:
         raise PointsError(
             f"expected coordinates of their own, but {names[second]} follows from {names[first]} on a straight line: "

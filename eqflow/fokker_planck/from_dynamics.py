@@ -6,10 +6,11 @@ Since q evolved under f and D changes at the rate -q r, the integral of q |r| is
 the mean of |r|, where the far tail rules: a mixture has not the tail of the steady state, and pays for it everywhere.
 Weighted by q, with the gradient through q too, the same descent finds the density:
 
-    objective   minimised                       KL(p || q) for `LimitCycle(diffusion=0.2)`
-    squared     the integral of q r^2           0.0001 to 0.005
-    absolute    the integral of q |r|           0.001 to 0.005
-    unweighted  the mean of |r|, the paper's    0.20 to 0.27
+    squared     the integral of q r^2, over that of q
+    absolute    the integral of q |r|, over that of q
+    unweighted  the mean of |r|, which is the paper's
+
+All integrals are over a box; without the division a density that leaves it would have the lowest.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class _Run(Run):
         return _uniform(*self.box, rows, seed=self.training.seed, step=step, stream=_PROBES)
 
     def objective(self, probes: Tensor, diffusion: float) -> tuple[Tensor, Tensor]:
-        """What is minimised, and the mass in the box."""
+        """The integral of q r^2 or q |r| in the box, or the mean of |r|; and the mass in the box."""
         local = self.density.local(probes)
         residual = stationary_residual(self.drift, diffusion, probes, local)
         weight = self.volume * local.log_density.exp()
@@ -157,8 +158,9 @@ class _Run(Run):
             _FLOOR + (1 - _FLOOR) * cosine(self.step / training.steps)
         )
         self.optimiser.zero_grad()
-        loss, _ = self.objective(self.probes(training.probes, _TRAINING + self.step), self._annealed)
-        loss = loss if training.objective == "unweighted" else loss / self.volume  # the clip is made for a mean
+        loss, mass = self.objective(self.probes(training.probes, _TRAINING + self.step), self._annealed)
+        if training.objective != "unweighted":
+            loss = loss / mass
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.density.parameters(), _CLIP)
         self.optimiser.step()

@@ -92,6 +92,7 @@ class DensityFit(NamedTuple):
     density: Density
     history: Tensor  # [looks, 3]: step, mean training loss since the look before, held-out loss (NaN without)
     state: State  # the checkpoint at the end
+    apart: Tensor  # [held out, dimension]: the points that were kept apart
 
 
 class _Run(Run):
@@ -188,7 +189,7 @@ def train_density(
         progress: called with (step, training loss, held-out loss) as often.
 
     Returns:
-        DensityFit(density, history, state); the density has the parameters of the lowest held-out loss.
+        DensityFit(density, history, state, apart); the density has the parameters of the lowest held-out loss.
 
     Raises:
         TypeError, ValueError: an argument is wrong, or the checkpoint belongs to another training.
@@ -206,4 +207,4 @@ def train_density(
     if state is not None:
         run.load(state)
     run.follow(training.steps, training.every, save, progress)
-    return DensityFit(run.kept.requires_grad_(False), run.table(), run.state())
+    return DensityFit(run.kept.requires_grad_(False), run.table(), run.state(), run.apart)

@@ -10,6 +10,7 @@ from eqflow.systems.ornstein_uhlenbeck import OrnsteinUhlenbeck
 from eqflow.systems.planar_sets import (
     CorrelatedGaussian,
     EightGaussians,
+    NineArcs,
     Pinwheel,
     Ring,
     SwissRoll,
@@ -32,6 +33,7 @@ __all__ = [
     "Halvorsen",
     "LimitCycle",
     "Lorenz",
+    "NineArcs",
     "NormalRadius",
     "OrnsteinUhlenbeck",
     "Pinwheel",

@@ -54,6 +54,7 @@ SYSTEMS = MappingProxyType(
         "swiss-roll": planar_sets.SwissRoll(),
         "two-spirals": planar_sets.TwoSpirals(),
         "pinwheel": planar_sets.Pinwheel(),
+        "nine-arcs": planar_sets.NineArcs(),
         "checkerboard": Checkerboard(),
     }
 )

@@ -197,3 +197,22 @@ class Pinwheel(PlanarSet):
         if alpha == 1:
             raise ValueError("expected alpha below 1, since the clean pinwheel has no density in closed form, got 1")
         return super().at(alpha)
+
+
+@dataclass(frozen=True)
+class NineArcs(PlanarSet):
+    """Half circles of radius 1/2 on a 3 x 3 grid, each turned by a ninth more, with isotropic noise: nine clusters."""
+
+    noise: float = 0.08
+
+    branches: ClassVar[int] = 9
+    source: ClassVar[str] = "for the clusters of Lu, Kusmierz and Mihalas, who give no sizes"
+
+    def place(self, branch: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        node = 2.0 * torch.stack([branch % 3 - 1, branch // 3 - 1], -1)
+        turn = branch.double() / 9
+        centres = node + circle(turn + (position - 0.5) / 2) / 2 - 0.3 * circle(turn)
+        return centres, isotropic(self.noise, centres)
+
+    def nodes(self, count: int) -> tuple[Tensor, Tensor]:
+        return legendre_nodes(count)

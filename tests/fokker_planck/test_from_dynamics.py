@@ -3,13 +3,14 @@ import math
 import pytest
 import torch
 
-from eqflow.fokker_planck import DynamicsTraining, density_from_dynamics, from_dynamics, stationary_residual
+from eqflow.fokker_planck import DynamicsTraining, density_from_dynamics, stationary_residual
 from eqflow.score import Density, DensityShape, DensityTraining, train_density
 from eqflow.systems import LimitCycle
 
 DOUBLE = torch.float64
 BOX = ([-2.2, -2.2], [2.2, 2.2])
 SMALL = DensityShape(2, 30)
+STIFFNESS = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
 
 
 def gap(system, density):
@@ -54,12 +55,11 @@ def test_the_residual_is_the_rate_of_change():
 
 def test_an_ornstein_uhlenbeck_process():
     """One Gaussian and known answer: D K^-1 for a symmetric drift -K x."""
-    stiffness = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
-    training = DynamicsTraining(steps=200, probes=256, rate=1e-1, starts=1)
-    fit = density_from_dynamics(lambda x: -x @ stiffness, 0.25, ([-2.5] * 2, [2.5] * 2), DensityShape(2, 1), training)
+    training = DynamicsTraining(steps=200, probes=256, rate=3e-2, starts=1)
+    fit = density_from_dynamics(lambda x: -x @ STIFFNESS, 0.25, ([-2.5] * 2, [2.5] * 2), DensityShape(2, 1), training)
     covariance = fit.density.factor @ fit.density.factor.T
-    torch.testing.assert_close(covariance, 0.25 * torch.linalg.inv(stiffness), rtol=0.02, atol=0.003)
-    assert fit.density.centroids.abs().max() < 0.02 and fit.objective < 0.01 and abs(fit.mass - 1) < 0.05
+    torch.testing.assert_close(covariance, 0.25 * torch.linalg.inv(STIFFNESS), rtol=0, atol=1e-3)
+    assert fit.density.centroids.abs().max() < 0.005 and fit.objective < 1e-4 and abs(fit.mass - 1) < 0.01
 
 
 def test_weighting_by_the_density_is_what_makes_it_work():
@@ -101,12 +101,11 @@ def told_rows(told, start):
     return [row[1:] for row in told[:6] if row[0] == start]
 
 
-def test_mass_that_leaves_the_box_is_noticed(monkeypatch):
-    monkeypatch.setattr(from_dynamics, "_LEAST_MASS", 1.5)
+def test_mass_that_leaves_the_box_is_noticed():
+    """With too large a rate a single component stretches out of the box, where nothing is asked of it."""
+    training = DynamicsTraining(steps=60, probes=256, rate=1e-1, starts=2, every=20)
     with pytest.raises(FloatingPointError, match="the mass left the box in each of 2 runs"):
-        density_from_dynamics(
-            LimitCycle().drift, 0.2, BOX, SMALL, DynamicsTraining(steps=5, probes=32, starts=2, every=5)
-        )
+        density_from_dynamics(lambda x: -x @ STIFFNESS, 0.25, ([-2.5] * 2, [2.5] * 2), DensityShape(2, 1), training)
 
 
 @pytest.mark.slow

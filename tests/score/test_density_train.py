@@ -42,7 +42,7 @@ def test_score_matching_finds_the_variance_of_a_gaussian():
 
 
 def test_the_likelihood_is_the_entropy_at_best():
-    fit = train_density(normals(8000), DensityShape(2, 1), DensityTraining(steps=100, rate=5e-2, deviation=1.5))
+    fit = train_density(normals(8000), DensityShape(2, 1), DensityTraining(steps=150, rate=1e-1, deviation=1.5))
     assert fit.history[-1, 2] == pytest.approx(1 + math.log(2 * math.pi), abs=4 / math.sqrt(800))
 
 

@@ -96,7 +96,7 @@ def test_stein_identities(name):
     assert stein(state, system.at(0.9)(state)).worst < 4.5
 
 
-CURVES = ("ring", "two-circles", "two-moons", "swiss-roll", "two-spirals", "pinwheel")
+CURVES = ("ring", "two-circles", "two-moons", "swiss-roll", "two-spirals", "pinwheel", "nine-arcs")
 
 
 @pytest.mark.parametrize("name", CURVES)
