@@ -1,18 +1,23 @@
 import importlib
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bench.paper import clouds, fields, figure2_planar, figure7_mmd, files, lyapunov_lorenz, training
+from bench.paper import cccp, clouds, densities, fields, figure2_planar, figure7_mmd, files, lyapunov_lorenz, training
 from bench.paper.families import FAMILIES, RELEASED, Family
 from bench.paper.report import Report, spread
 from bench.paper.study import Study
 from eqflow.dynamics import FlowSettings, LearnedFlow
 from eqflow.metrics import random_skew_fields
+from eqflow.score import Density, DensityShape
 
-SCRIPTS = ("figure2_planar", "figure4_uniqueness", "figure6_score", "figure7_mmd", "lyapunov_lorenz", "table1_lorenz")
+SCRIPTS = (
+    "figure2_planar", "figure4_uniqueness", "figure6_score", "figure7_mmd", "lyapunov_lorenz", "table1_lorenz",
+    "limit_cycle_density", "density_from_data", "cccp", "lorenz_parameters", "gene_network",
+)  # fmt: skip
 TINY = Family("tiny", FlowSettings(steps=8))
 
 
@@ -163,6 +168,29 @@ def test_pairs_and_fidelity_of_known_fields():
 def test_only_two_strong_vortices_of_opposite_sense_count():
     curls = torch.tensor([[4.7, -4.6], [4.7, 4.6], [4.7, -0.3]])
     assert figure2_planar.opposite(curls).tolist() == [True, False, False]
+
+
+def test_labels_that_agree_have_the_index_one():
+    one = torch.tensor([0, 0, 0, 1, 1, 2])
+    assert cccp.rand_index(one, torch.tensor([2, 2, 2, 0, 0, 1])) == 1
+    # By hand, of 15 pairs: 2 are together in both, 4 in one and 7 in the other.
+    expected = (2 - 4 * 7 / 15) / ((4 + 7) / 2 - 4 * 7 / 15)
+    assert cccp.rand_index(one, torch.tensor([0, 0, 1, 1, 1, 1])) == pytest.approx(expected)
+    random = torch.randint(0, 5, (2, 20_000), generator=torch.Generator().manual_seed(0))
+    assert abs(cccp.rand_index(*random)) < 0.005
+
+
+def test_the_gap_between_two_gaussians():
+    truth = SimpleNamespace(
+        log_density=lambda x: -x.square().sum(1) / 0.32 - math.log(0.32 * math.pi), score=lambda x: -x / 0.16
+    )
+    for shift in (0.0, 0.2):
+        other = Density(DensityShape(2, 1), torch.tensor([[shift, 0.0]], dtype=torch.float64), 0.4)
+        found = densities.gap(truth, other)
+        assert found.divergence == pytest.approx(shift**2 / 0.32, abs=1e-8)
+        assert found.fisher == pytest.approx(shift**2 / 0.16**2, abs=1e-6)
+        assert found.variation == pytest.approx(math.erf(shift / 0.4 / 8**0.5), abs=1e-3)
+        assert found.mass == pytest.approx(1, abs=1e-8)
 
 
 def test_points_that_leave_every_bound_count_as_far(study):
