@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _CHUNK = 2**18  # numbers in the largest temporary
+_ROWS = 2**10  # of the state, where there is no such temporary
 
 
 class WhitenedMixture:
@@ -65,7 +66,12 @@ class WhitenedMixture:
 
     def posterior(self, state: Tensor) -> Tensor:
         """How likely each component is given the state, [batch, components]."""
-        return torch.cat([joint.softmax(1) for joint, _ in self._pieces(state)])
+        if self.whiten.ndim == 3:
+            return torch.cat([joint.softmax(1) for joint, _ in self._pieces(state)])
+        # With one W the square of the state is the same for all components, and a product of matrices is left.
+        centres = self.centres.to(state)
+        biases = self.log_factors.to(state) - centres.square().sum(1) / 2
+        return torch.cat([(self._through(rows) @ centres.T + biases).softmax(1) for rows in state.split(_ROWS)])
 
     def score(self, state: Tensor) -> Tensor:
         """grad log p, [batch, dimension]."""
