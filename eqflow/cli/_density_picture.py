@@ -12,6 +12,7 @@ from eqflow.cli import _films, _portraits
 from eqflow.cli._words import count
 
 _GRID, _MARGIN = 240, 0.12
+_DRAWN = 1500  # points of the density, over its own
 _MASSES = (0.99, 0.9, 0.5)  # inside the contours
 _GREY, _ACCENT = "0.72", "#00798c"
 _SHOWN_CLUSTERS = 20  # with a colour and a number of their own
@@ -64,17 +65,18 @@ def draw(out: Path, cloud: Any, fitted: Any) -> None:
         points.shape[1],
         f"{cloud.name}: a density of {count(report['points'])} points, {count(report['components'])} Gaussians{bent}\n"
         f"log density {report['log_density']:.3g} a point where it has not seen it"
-        + ("; lines around 50, 90 and 99 % of it" if points.shape[1] == 2 else ""),
+        + {1: "", 2: "; lines around 50, 90 and 99 % of it"}.get(
+            points.shape[1], "; grey: points, blue: drawn from it"
+        ),
     )
     mean, sd = (numpy.array(report[name]) for name in ("mean", "sd"))
     if points.shape[1] < 3:
         (_plane if points.shape[1] == 2 else _line)(sheet, cloud.names, points, _density(fitted, mean, sd))
     else:
-        drawn = fitted.density.sample(_portraits.POINTS, seed=report["seed"]).cpu().double().numpy() * sd + mean
+        drawn = fitted.density.sample(_DRAWN, seed=report["seed"]).cpu().double().numpy() * sd + mean
         for axes, pair in _planes(sheet, cloud.names):
-            _dots(axes, _thinned(points)[:, pair], _GREY)
-            _dots(axes, drawn[:, pair], _ACCENT, 1.6)
-        sheet.text(0.99, 0.01, "grey: the points    blue: drawn from the density", ha="right", fontsize=9, color="0.3")
+            _dots(axes, _thinned(points)[:, pair], _GREY, 3.0)
+            _dots(axes, drawn[:, pair], _ACCENT)
     _save(sheet, out)
 
 
