@@ -223,7 +223,7 @@ def density_from_dynamics(
     Example:
         >>> training = DynamicsTraining(steps=100, probes=128, starts=1)
         >>> fit = density_from_dynamics(lambda x: -x, 0.25, ([-2.0], [2.0]), DensityShape(1, 4), training)
-        >>> round(fit.mass, 2)
+        >>> round(fit.mass, 1)
         1.0
     """
     training = training or DynamicsTraining()
