@@ -102,7 +102,7 @@ def work(study: Study) -> int:
     clean, branch = arcs()
     truth = branch[torch.cdist(NineArcs(noise=1e-12).sample(len(points), seed=0), clean).argmin(1)]
     shape = DensityShape(2, 90 if study.quick else COMPONENTS)
-    training = DensityTraining(study.steps(700), 256, 1e-2, 1.0, 0.02, held_out=0.0)
+    training = DensityTraining(study.steps(700), 256, 3e-3, 1.0, 0.02, jitter=0.1, held_out=0.0)
     report.progress("training")
     density = train_density(points.float(), shape, training).density.double()
     after, labels = points, truth

@@ -77,7 +77,7 @@ def with_few_points(report: Report, study: Study, system: LimitCycle) -> None:
     points = system.sample(study.count(FEW), seed=3).float()
     shape = DensityShape(2, 50)
     start = train_density(points, shape, DensityTraining(study.steps(300), held_out=0.2)).density
-    training = DynamicsTraining(steps=study.steps(400), probes=study.count(448), rate=2e-2)
+    training = DynamicsTraining(steps=study.steps(400), probes=study.count(448))
     fit = density_from_dynamics(system.drift, system.diffusion, BOX, shape, training, start=start)
     before, after = gap(system, start), gap(system, fit.density)
     rows: list[tuple[str, str, Gap]] = [("300 points, maximum likelihood", "0.098", before)]

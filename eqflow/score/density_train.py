@@ -28,7 +28,6 @@ _ROWS, _INITIAL = philox.STREAMS["minibatch"], philox.STREAMS["initial"]
 _TRAINING, _SPLIT, _CENTROIDS = 2**34, 2**35, 2**35
 _HELD_OUT_ROWS = 4096  # at most
 _FLOOR = 0.01  # of the learning rate, at the end
-_CLIP = 5.0  # norm of a gradient
 _BETAS = (0.9, 0.99)
 
 
@@ -138,7 +137,6 @@ class _Run(Run):
         loss = self._loss(self.density, self.points[philox.integers(words, len(self.points))])
         penalty = training.sparsity * self.density.coupling_size() if training.sparsity else 0.0
         (loss + penalty).backward()
-        torch.nn.utils.clip_grad_norm_(self.density.parameters(), _CLIP)
         self.optimiser.step()
         self.step += 1
         return loss.detach()
