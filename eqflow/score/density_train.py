@@ -55,7 +55,7 @@ class DensityTraining:
 
     steps: int = 800
     batch: int = 256
-    rate: float = 1e-2
+    rate: float = 3e-3
     likelihood: float = 1.0
     matching: float = 0.0
     deviation: float = 0.25
