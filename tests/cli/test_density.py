@@ -146,10 +146,10 @@ def test_info_and_show_know_it(folder, here):
 @pytest.mark.parametrize("dimension", [1, 4])
 def test_a_line_and_more_coordinates(here, dimension):
     values = numpy.random.default_rng(0).normal(size=(400, dimension))
-    values[:200, 0] += 8
+    values[:200, 0] += 14
     numpy.save("points.npy", values)
     run("density", "points.npy", "--components", 8, "--steps", 60, "--rate", 0.05, "--out", "run", "--show", "p.png")
-    said = run("cluster", "run", "--show", "c.png", "--temperature", 4 if dimension == 1 else 1, "--radius", 0.3).stdout
+    said = run("cluster", "run", "--show", "c.png", "--temperature", 4, "--radius", 0.3).stdout
     assert "2 clusters at temperature" in said
     run("denoise", "run", "--out", "d.csv", "--show", "d.png")
     for name in ("p", "c", "d"):

@@ -50,7 +50,7 @@ def test_few_points_are_not_learned_by_heart():
     """The parameters of the lowest held-out loss are kept; the last ones are far worse."""
     points, fresh = normals(200), normals(5000, seed=1)
     shape = DensityShape(2, 40)
-    kept = train_density(points, shape, DensityTraining(steps=400, held_out=0.25))
+    kept = train_density(points, shape, DensityTraining(steps=400, rate=1e-2, held_out=0.25))
     assert kept.history[-1, 2] > kept.history[:, 2].min() + 0.3
     best, last = (density.log_density(fresh).mean() for density in (kept.density, at(kept, shape)))
     assert best > last + 0.3
