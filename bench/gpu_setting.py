@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from statistics import median
@@ -12,6 +13,9 @@ import torch
 from eqflow import ops
 
 
+_LEAST_TURN = 4e-3  # seconds
+
+
 class Setting(NamedTuple):
     """Where to run, and whether only to show that the code runs."""
 
@@ -19,20 +23,15 @@ class Setting(NamedTuple):
     dry: bool
 
     def times(self, run: Callable[[], object], turns: int = 7) -> list[float]:
-        """Seconds of each turn after two to warm up: CUDA events, or the wall clock on a CPU."""
+        """Seconds of a call in each turn, after two to warm up: CUDA events, or the wall clock on a CPU.
+
+        A turn has as many calls as fill some milliseconds, so that the GPU has work while Python prepares the next call.
+        """
         run(), run()
         if self.device.type == "cpu":
             return [_wall(run) for _ in range(2)]
-        taken = []
-        for _ in range(turns):
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            torch.cuda.synchronize()
-            begin.record()
-            run()
-            end.record()
-            torch.cuda.synchronize()
-            taken.append(begin.elapsed_time(end) / 1e3)
-        return taken
+        calls = max(1, math.ceil(_LEAST_TURN / _on_device(run, 1)))
+        return [_on_device(run, calls) for _ in range(turns)]
 
     def synchronize(self) -> None:
         """Wait for the device."""
@@ -42,6 +41,17 @@ class Setting(NamedTuple):
     def backends(self) -> list[str]:
         """The kernels that run here."""
         return [name for name in ("native", "triton") if ops.backends(self.device)[name] is None]
+
+
+def _on_device(run: Callable[[], object], calls: int) -> float:
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    begin.record()
+    for _ in range(calls):
+        run()
+    end.record()
+    torch.cuda.synchronize()
+    return begin.elapsed_time(end) / 1e3 / calls
 
 
 def _wall(run: Callable[[], object]) -> float:
