@@ -108,6 +108,10 @@ def sanitized(setting: Setting) -> Iterator[dict]:
         _update(shape, radius, setting.device, "native")
     for count, dimension in ((1, 1), (65, 3), (513, 16)):
         _score(count, dimension, setting.device, "native")
+    terms = ops.FieldTerm((1, 0), "laplacian"), ops.FieldTerm((2, 1)), ops.FieldTerm((0, 1), "bilaplacian")
+    for height, width in ((16, 16), (33, 65)):
+        state = torch.rand(3, 2, height, width, device=setting.device)
+        ops.field_moments(state, ops.Functionals.up_to(2, 3, 2), terms, backend="native")
     for network in (ops.MLP(3, (8, 17), 2), ops.MLP(3, (128, 128, 128)), ops.MLP(16, (256, 128, 256))):
         points, weights = torch.rand(2, 5, network.dimension, device=setting.device), network.initial(2, seed=1)
         weights = weights.to(setting.device).requires_grad_()

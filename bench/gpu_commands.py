@@ -90,6 +90,7 @@ def commands(options: argparse.Namespace) -> list[Command]:
         measure("normals", 40),
         measure("dataset", 60),
         measure("kernel-score", 30),
+        measure("field-moments", 30),
         measure("derivatives", 40),
         measure("rollout", 60),
         measure("peers", 90),

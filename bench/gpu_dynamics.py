@@ -1,4 +1,5 @@
-"""Langevin updates, kernel scores and rollouts on the device beside their peers: three stages of bench.gpu.
+"""Langevin updates, kernel scores, moments of pictures and rollouts on the device beside their peers: four stages of
+bench.gpu.
 
 The contestants are those of the CPU's benches, each checked against the float64 reference before it is timed.
 """
@@ -13,7 +14,9 @@ from types import ModuleType
 
 import torch
 
+from bench import workload
 from bench.gpu_setting import Setting, attempt, rate
+from eqflow import ops
 
 
 def _bench(name: str) -> ModuleType:
@@ -69,6 +72,24 @@ def kernel_score(setting: Setting) -> Iterator[dict]:
                 }
 
             yield attempt({"d": dimension, "by": name}, measure)
+
+
+def field_moments(setting: Setting) -> Iterator[dict]:
+    """Pictures per second: 72 functionals and 12 terms."""
+    bench = _bench("field_moments")
+    pictures, size = (2, 16) if setting.dry else (1024, 128)
+    state = workload.developed(pictures, size, size).to(setting.device)
+    exact = ops.field_moments(state[:4].double(), bench.FUNCTIONALS, bench.TERMS)
+    runs = {by: (partial(ops.field_moments, backend=by), pictures) for by in setting.backends()}
+    runs = {by: (partial(run, functionals=bench.FUNCTIONALS, terms=bench.TERMS), n) for by, (run, n) in runs.items()}
+    runs["PyTorch float32"] = bench.torch_moments, min(pictures, 64)
+    for by, (run, count) in runs.items():
+
+        def measure(by=by, run=run, some=state[:count]) -> dict:
+            deviation = bench.require_equal(by, run(some)[:4].double(), exact)
+            return {"deviation": deviation, **rate("pictures_per_second", len(some), setting.times(lambda: run(some)))}
+
+        yield attempt({"pictures": f"{count} of {size} x {size}", "by": by}, measure)
 
 
 def rollout(setting: Setting) -> Iterator[dict]:

@@ -12,7 +12,6 @@ import torch
 
 from eqflow import ops
 
-
 _LEAST_TURN = 4e-3  # seconds
 
 
@@ -25,7 +24,7 @@ class Setting(NamedTuple):
     def times(self, run: Callable[[], object], turns: int = 7) -> list[float]:
         """Seconds of a call in each turn, after two to warm up: CUDA events, or the wall clock on a CPU.
 
-        A turn has as many calls as fill some milliseconds, so that the GPU has work while Python prepares the next call.
+        A turn has as many calls as fill some milliseconds, so that the GPU works while Python prepares the next one.
         """
         run(), run()
         if self.device.type == "cpu":

@@ -75,6 +75,7 @@ STAGES = {
     "normals": normals,
     "langevin": gpu_dynamics.langevin,
     "kernel-score": gpu_dynamics.kernel_score,
+    "field-moments": gpu_dynamics.field_moments,
     "rollout": gpu_dynamics.rollout,
     "dataset": dataset,
     "disk": disk,
