@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eqflow.cli import _infer_picture, _infer_work
+from eqflow.cli import _infer_work
 from eqflow.cli._fit_request import check_show
 from eqflow.cli._options import option, real_option, whole_option
 from eqflow.cli._run_folder import write_json
@@ -116,6 +116,8 @@ def infer(
     if as_json is not None:
         write_json(as_json, answer.facts)
     if show is not None:
+        from eqflow.cli import _infer_picture
+
         title = f"{points.name}: {count(answer.facts['points'])} points, {system or library}"
         _infer_picture.draw(show, title, answer.fits, _infer_picture.known(system))
         typer.echo(f"wrote {show}")
