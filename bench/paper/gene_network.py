@@ -110,14 +110,13 @@ def weakly(report: Report, study: Study, points: Tensor) -> tuple[Tensor, Tensor
 def picture(found: dict[str, Tensor], weak: Tensor) -> Figure:
     """All 21 influences, the truth as bars."""
     sheet = Figure(figsize=(11, 4.6), layout="constrained")
-    axes, places = sheet.add_subplot(), torch.arange(21)
-    axes.bar(places, NETWORK.coefficients.flatten(), width=0.8, color="0.88", label="truth")
+    axes, places = sheet.add_subplot(), torch.arange(21).numpy()
+    axes.bar(places, NETWORK.coefficients.flatten().numpy(), width=0.8, color="0.88", label="truth")
     for offset, (title, ends), hue in zip((-0.25, 0.0), found.items(), ("#e08e0b", "#66418c"), strict=False):
-        flat = ends.flatten(1)
-        spread = flat.std(0)
-        axes.errorbar(places + offset, flat.mean(0), spread, fmt="o", color=hue, markersize=4, capsize=2,
+        mean, spread = (each.numpy() for each in (ends.flatten(1).mean(0), ends.flatten(1).std(0)))
+        axes.errorbar(places + offset, mean, spread, fmt="o", color=hue, markersize=4, capsize=2,
                       label=f"{title}, 5 starts")  # fmt: skip
-    axes.plot(places + 0.25, weak.flatten(), "D", color="#00798c", markersize=5, label="weak form")
+    axes.plot(places + 0.25, weak.flatten().numpy(), "D", color="#00798c", markersize=5, label="weak form")
     names = [f"{gene}: {term}" for gene in GENES for term in NETWORK.influences]
     axes.set_xticks(places, names, rotation=60, ha="right", fontsize=8)
     axes.set_ylabel("influence")
