@@ -63,7 +63,8 @@ def commands(options: argparse.Namespace) -> list[Command]:
 
     def tests(name: str, limit: float, *words: str) -> Command:
         processes = str(min(8, os.cpu_count() or 1)) if gpu else "auto"  # each takes memory of the GPU
-        parallel = ["-n", processes] if importlib.util.find_spec("xdist") else []
+        # Beside xdist the plugin for benchmarks warns, and warnings are errors.
+        parallel = ["-p", "no:benchmark", "-n", processes] if importlib.util.find_spec("xdist") else []
         base = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests"), *parallel, *words]
         # 5: nothing was collected. A dry run only asks whether the tests can be collected.
         return Command(
