@@ -1,8 +1,9 @@
-"""Options in panels, as every command declares them."""
+"""Options in panels, as every command declares them, and those that several commands share."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -22,3 +23,22 @@ def whole_option(*names: str, **more: Any) -> Any:
 def real_option(*names: str, **more: Any) -> Any:
     """An option that takes a real number."""
     return option(*names, parser=real, metavar="X", **more)
+
+
+Cloud = Annotated[
+    str | None,
+    typer.Argument(help="A .csv, .npy or .hdf5 file, or a known system: lorenz, ring, ...", show_default=False),
+]
+Samples = Annotated[
+    int | None, whole_option("--samples", "-n", help="Known system: points to draw. Default: 20000.", panel="Points")
+]
+Columns = Annotated[
+    str | None, option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel="Points")
+]
+Dataset = Annotated[str | None, option("--dataset", help="Which one of an HDF5 file.", panel="Points")]
+Repeats = Annotated[
+    str, option("--repeats", help="Rows that repeat: refuse (from 1 % on), keep or drop.", panel="Points")
+]
+Device = Annotated[str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel="Run")]
+Threshold = Annotated[float, real_option("--threshold", help="Standard errors a term must have.", panel="Fit")]
+Json = Annotated[Path | None, option("--json", metavar="FILE", help="Write the numbers to a file too.", panel="Files")]

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from eqflow.cli import _density_use
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import Columns, Dataset, Json, option, real_option, whole_option
 from eqflow.cli._run_folder import write_json
 from eqflow.cli._words import count, number
 
-_POINTS, _CLUSTERS, _FILES = "Points", "Clusters", "Files"
+_CLUSTERS, _FILES = "Clusters", "Files"
 _TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _TRIED, _SHOWN = 1000, 12  # points that every temperature is tried on; clusters that are printed
 
@@ -33,17 +33,13 @@ def cluster(
         real_option("--radius", help="Peaks this near are one, in standard deviations.", panel=_CLUSTERS),
     ] = 0.1,
     steps: Annotated[int, whole_option("--steps", help="Towards the peaks, at most.", panel=_CLUSTERS)] = 200,
-    columns: Annotated[
-        str | None, option("--columns", help="Of the file: x,z or 1,3. Default: all.", panel=_POINTS)
-    ] = None,
-    dataset: Annotated[str | None, option("--dataset", help="Which one of an HDF5 file.", panel=_POINTS)] = None,
+    columns: Columns = None,
+    dataset: Dataset = None,
     out: Annotated[
         Path | None, option("--out", "-o", help="The points with their cluster, .csv or .npy.", panel=_FILES)
     ] = None,
     show: Annotated[Path | None, option("--show", help="A picture (.png).", panel=_FILES)] = None,
-    as_json: Annotated[
-        Path | None, option("--json", metavar="FILE", help="Write the numbers to a file too.", panel=_FILES)
-    ] = None,
+    as_json: Json = None,
     overwrite: Annotated[bool, option("--overwrite", help="Replace files of these names.", panel=_FILES)] = False,
 ) -> None:
     """Sort points into clusters: those that climb to one peak of the density with its covariance times a temperature.

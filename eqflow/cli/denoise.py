@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from eqflow.cli import _density_use
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import Columns, Dataset, Json, option, real_option, whole_option
 from eqflow.cli._run_folder import write_json
 from eqflow.cli._shell import usage
 from eqflow.cli._words import count
 
-_POINTS, _STEPS, _FILES = "Points", "Steps", "Files"
+_STEPS, _FILES = "Steps", "Files"
 
 
 def denoise(
@@ -28,17 +28,13 @@ def denoise(
         float, real_option("--temperature", "-t", help="Of the density: hotter, smoother.", panel=_STEPS)
     ] = 1.0,
     steps: Annotated[int, whole_option("--steps", help="One takes most of the noise away.", panel=_STEPS)] = 1,
-    columns: Annotated[
-        str | None, option("--columns", help="Of the file: x,z or 1,3. Default: all.", panel=_POINTS)
-    ] = None,
-    dataset: Annotated[str | None, option("--dataset", help="Which one of an HDF5 file.", panel=_POINTS)] = None,
+    columns: Columns = None,
+    dataset: Dataset = None,
     out: Annotated[
         Path | None, option("--out", "-o", help="The new points, .csv or .npy. Required.", panel=_FILES)
     ] = None,
     show: Annotated[Path | None, option("--show", help="A picture (.png).", panel=_FILES)] = None,
-    as_json: Annotated[
-        Path | None, option("--json", metavar="FILE", help="Write the numbers to a file too.", panel=_FILES)
-    ] = None,
+    as_json: Json = None,
     overwrite: Annotated[bool, option("--overwrite", help="Replace files of these names.", panel=_FILES)] = False,
 ) -> None:
     """Take the noise out of points: each moves to the mean of the components that it may come from.

@@ -5,33 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from eqflow.cli import _density_work, _fit_request, _fit_source, _place
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import (
+    Cloud,
+    Columns,
+    Dataset,
+    Device,
+    Json,
+    Repeats,
+    Samples,
+    option,
+    real_option,
+    whole_option,
+)
 from eqflow.cli._shell import rank, usage
 
-_POINTS, _DENSITY, _RUN, _FILES = "Points", "Density", "Run", "Files"
+_DENSITY, _RUN, _FILES = "Density", "Run", "Files"
 
 
 def density(
-    points: Annotated[
-        str | None,
-        typer.Argument(help="A .csv, .npy or .hdf5 file, or a known system: nine-arcs, ring, ...", show_default=False),
-    ] = None,
+    points: Cloud = None,
     out: Annotated[
         Path | None, option("--out", "-o", help="Folder of the density. Default: NAME-density.", panel=_FILES)
     ] = None,
-    samples: Annotated[
-        int | None, whole_option("--samples", "-n", help="Known system: points to draw. Default: 20000.", panel=_POINTS)
-    ] = None,
-    columns: Annotated[
-        str | None, option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel=_POINTS)
-    ] = None,
-    dataset: Annotated[str | None, option("--dataset", help="Which one of an HDF5 file.", panel=_POINTS)] = None,
-    repeats: Annotated[
-        str, option("--repeats", help="Rows that repeat: refuse (from 1 % on), keep or drop.", panel=_POINTS)
-    ] = "refuse",
+    samples: Samples = None,
+    columns: Columns = None,
+    dataset: Dataset = None,
+    repeats: Repeats = "refuse",
     components: Annotated[
         int | None,
         whole_option("--components", help="Gaussians. Default: one for 10 points, at most 200.", panel=_DENSITY),
@@ -49,13 +49,11 @@ def density(
     batch: Annotated[int, whole_option("--batch", help="Points a step.", panel=_DENSITY)] = 256,
     rate: Annotated[float, real_option("--rate", help="Learning rate.", panel=_DENSITY)] = 0.003,
     seed: Annotated[int, whole_option("--seed", help="Same seed, same density.", panel=_RUN)] = 0,
-    device: Annotated[
-        str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
-    ] = "auto",
+    device: Device = "auto",
     show: Annotated[
         Path | None, option("--show", help="The picture here too (.png), not in the folder alone.", panel=_FILES)
     ] = None,
-    as_json: Annotated[Path | None, option("--json", metavar="FILE", help="The report here too.", panel=_FILES)] = None,
+    as_json: Json = None,
     overwrite: Annotated[bool, option("--overwrite", help="Replace another density.", panel=_FILES)] = False,
 ) -> None:
     """Fit a density to points: a mixture of Gaussians of one shape, seen through an invertible network if asked for.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from eqflow.cli import _discover_work
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import Json, Threshold, option, real_option, whole_option
 from eqflow.cli._run_folder import write_json
 from eqflow.cli._shell import Problem, in_options, usage
 from eqflow.cli._words import number
@@ -75,7 +75,7 @@ def discover(
             panel=_FIT,
         ),
     ] = None,
-    threshold: Annotated[float, real_option("--threshold", help="Standard errors a term must have.", panel=_FIT)] = 4.0,
+    threshold: Threshold = 4.0,
     simulate: Annotated[
         int | None,
         whole_option(
@@ -87,9 +87,7 @@ def discover(
         Path | None,
         option("--show", metavar="FILE", help="Draw the pictures and how they move, as PNG.", panel=_FILES),
     ] = None,
-    as_json: Annotated[
-        Path | None, option("--json", metavar="FILE", help="Write the numbers to a file too.", panel=_FILES)
-    ] = None,
+    as_json: Json = None,
 ) -> None:
     """Find the equation du/dt = f(u, Δu, ...) that keeps an ensemble of pictures as it is.
 

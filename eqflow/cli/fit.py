@@ -5,33 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from eqflow.cli import _fit_request, _fit_source, _fit_work, _place
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import Cloud, Columns, Dataset, Device, Repeats, Samples, option, real_option, whole_option
 from eqflow.cli._shell import rank, usage
 
-_POINTS, _SCORE, _FLOW, _RUN, _FILES = "Points", "Score", "Flow", "Run", "Files"
+_SCORE, _FLOW, _RUN, _FILES = "Score", "Flow", "Run", "Files"
 
 
 def fit(
-    points: Annotated[
-        str | None,
-        typer.Argument(help="A .csv, .npy or .hdf5 file, or a known system: lorenz, ring, ...", show_default=False),
-    ] = None,
+    points: Cloud = None,
     out: Annotated[
         Path | None, option("--out", "-o", help="Folder of the flow. Default: NAME-flow.", panel=_FILES)
     ] = None,
-    samples: Annotated[
-        int | None, whole_option("--samples", "-n", help="Known system: points to draw. Default: 20000.", panel=_POINTS)
-    ] = None,
-    columns: Annotated[
-        str | None, option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel=_POINTS)
-    ] = None,
-    dataset: Annotated[str | None, option("--dataset", help="Which one of an HDF5 file.", panel=_POINTS)] = None,
-    repeats: Annotated[
-        str, option("--repeats", help="Rows that repeat: refuse (from 1 % on), keep or drop.", panel=_POINTS)
-    ] = "refuse",
+    samples: Samples = None,
+    columns: Columns = None,
+    dataset: Dataset = None,
+    repeats: Repeats = "refuse",
     alpha: Annotated[
         float, real_option("--alpha", help="Squared signal: the noise added has variance 1 - alpha.", panel=_SCORE)
     ] = 0.95,
@@ -83,9 +72,7 @@ def fit(
         ),
     ] = False,
     seed: Annotated[int, whole_option("--seed", help="Same seed, same flow.", panel=_RUN)] = 0,
-    device: Annotated[
-        str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
-    ] = "auto",
+    device: Device = "auto",
     show: Annotated[
         Path | None, option("--show", help="The picture here too (.png), not in the folder alone.", panel=_FILES)
     ] = None,

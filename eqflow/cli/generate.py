@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from eqflow.cli import _place, _request
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import Device, option, real_option, whole_option
 from eqflow.cli._shell import Problem, in_options, rank
 from eqflow.cli._words import bytes_, count, duration
 
@@ -55,9 +55,7 @@ def generate(
     seed: Annotated[
         int | None, whole_option("--seed", help="Same seed, same files, on any machine. Default: 0.", panel=_RUN)
     ] = None,
-    device: Annotated[
-        str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
-    ] = "auto",
+    device: Device = "auto",
     backend: Annotated[str, option("--backend", help="auto, or one from `eqflow backends`.", panel=_RUN)] = "auto",
     shard_size: Annotated[
         str | None, option("--shard-size", help="Per file: 256MB, or a number of samples.", panel=_FILES)

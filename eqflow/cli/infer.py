@@ -9,7 +9,7 @@ import typer
 
 from eqflow.cli import _infer_work
 from eqflow.cli._fit_request import check_show
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import Columns, Dataset, Json, Threshold, option, real_option, whole_option
 from eqflow.cli._run_folder import write_json
 from eqflow.cli._shell import Problem, in_options, usage
 from eqflow.cli._words import count, number
@@ -46,14 +46,9 @@ def infer(
         str | None,
         option("--times", metavar="COLUMN", help="The column that holds the time of each point.", panel=_MODEL),
     ] = None,
-    columns: Annotated[
-        str | None, option("--columns", help="Coordinates to take: x,z or 1,3. Default: all.", panel=_FILES)
-    ] = None,
-    dataset: Annotated[str | None, option("--dataset", help="Which one of an HDF5 file.", panel=_FILES)] = None,
-    threshold: Annotated[
-        float,
-        real_option("--threshold", help="Standard errors a term must have.", panel=_FIT),
-    ] = 4.0,
+    columns: Columns = None,
+    dataset: Dataset = None,
+    threshold: Threshold = 4.0,
     every_term: Annotated[bool, option("--every-term", help="Keep every candidate term.", panel=_FIT)] = False,
     functions: Annotated[
         int | None,
@@ -73,9 +68,7 @@ def infer(
         real_option("--bandwidth", help="Of the functions in a window, in standard deviations.", panel=_FIT),
     ] = 0.5,
     seed: Annotated[int, whole_option("--seed", help="Of the functions.", panel=_FIT)] = 0,
-    as_json: Annotated[
-        Path | None, option("--json", metavar="FILE", help="Write the numbers to a file too.", panel=_FILES)
-    ] = None,
+    as_json: Json = None,
     show: Annotated[
         Path | None,
         option("--show", metavar="FILE", help="Draw coefficients, errors and the test: a .png.", panel=_FILES),

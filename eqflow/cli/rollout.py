@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from eqflow.cli import _place, _rollout_request, _rollout_work, _sources
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import Columns, Device, option, real_option, whole_option
 from eqflow.cli._shell import rank
 
 _SYSTEM, _RUN, _FILES = "System", "Run", "Files"
@@ -38,9 +38,7 @@ def rollout(
     seed: Annotated[
         int, whole_option("--seed", help="Same seed, same numbers, for any split of the batch.", panel=_RUN)
     ] = 0,
-    device: Annotated[
-        str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel=_RUN)
-    ] = "auto",
+    device: Device = "auto",
     backend: Annotated[str, option("--backend", help="auto, or one from `eqflow backends`.", panel=_RUN)] = "auto",
     eta: Annotated[
         float | None, real_option("--eta", help="Pull to the data. Default: 0.1; run 0.", panel=_SYSTEM)
@@ -60,9 +58,7 @@ def rollout(
     dataset: Annotated[
         str | None, option("--dataset", help="Points: which one of an HDF5 file.", panel=_SYSTEM)
     ] = None,
-    columns: Annotated[
-        str | None, option("--columns", help="Points: x,z or 1,3. Default: all columns.", panel=_SYSTEM)
-    ] = None,
+    columns: Columns = None,
     flow: Annotated[
         str | None,
         option("--flow", help="Run: network[:N] or mode[:N]. Default: the one of lowest objective.", panel=_SYSTEM),
