@@ -16,6 +16,7 @@ from torch import Tensor
 from eqflow.score.density import Density
 
 _CELLS = 50  # places a radius long that are told apart
+_CHUNK = 2**24  # distances at a time
 _SETTLED = 1e-6  # of the largest standard deviation of the components, a step that counts as none
 
 
@@ -30,6 +31,14 @@ class Clusters(NamedTuple):
 def _check(points: Tensor, density: Density, temperature: float, steps: int) -> None:
     if points.ndim != 2 or points.shape[1] != density.dimension:
         raise ValueError(f"expected points [batch, {density.dimension}], got {list(points.shape)}")
+    if not len(points):
+        raise ValueError("expected at least one point, got none")
+    like = density.centroids
+    if (points.dtype, points.device) != (like.dtype, like.device):
+        raise TypeError(
+            f"expected {like.dtype} points on {like.device} as this density is, got {points.dtype} on "
+            f"{points.device}: use density.to(points)"
+        )
     if not points.isfinite().all():
         raise ValueError("expected finite points, got NaN or infinite values: mend the input")
     if not 0 < temperature < float("inf"):
@@ -55,7 +64,7 @@ def denoise(
         steps: at most; it stops where nothing moves any more.
 
     Raises:
-        ValueError: an argument is wrong.
+        TypeError, ValueError: an argument is wrong.
 
     Example:
         >>> from eqflow.score import Density, DensityShape
@@ -93,7 +102,7 @@ def cluster(
         radius: within which fixed points are one, in the units of the points.
 
     Raises:
-        ValueError: an argument is wrong.
+        TypeError, ValueError: an argument is wrong.
 
     Example:
         >>> from eqflow.score import Density, DensityShape
@@ -103,8 +112,6 @@ def cluster(
     """
     if not radius > 0:
         raise ValueError(f"expected a positive radius, got {radius}")
-    if not len(points):
-        raise ValueError("expected at least one point, got none")
     settled = denoise(density, points, temperature=temperature, steps=steps)
     # Points that came together count once: what is left is about as many places as there are fixed points.
     places, of = (settled * (_CELLS / radius)).round().unique(dim=0, return_inverse=True)
@@ -124,6 +131,9 @@ def _joined(places: Tensor, radius: float) -> Tensor:
             break
         while len(front):
             labels[front] = number
-            near = torch.cdist(places, places[front]).amin(1) <= radius
-            front = (near & (labels < 0)).nonzero()[:, 0]
+            reached = [  # plain differences: squares of far places would cancel
+                torch.cdist(places, places[some], compute_mode="donot_use_mm_for_euclid_dist").amin(1) <= radius
+                for some in front.split(max(1, _CHUNK // len(places)))
+            ]
+            front = (torch.stack(reached).any(0) & (labels < 0)).nonzero()[:, 0]
     return labels

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from eqflow.score import Density, DensityShape, cluster, denoise
+from eqflow.score.cccp import _joined
 from eqflow.systems.whitened import WhitenedMixture
 
 DOUBLE = torch.float64
@@ -78,13 +79,26 @@ def test_groups_are_found_and_numbered_by_size():
     ("make", "message"),
     [
         (lambda d: denoise(d, torch.zeros(3, 2)), r"expected points \[batch, 3\], got \[3, 2\]"),
-        (lambda d: denoise(d, torch.full((3, 3), torch.nan)), "expected finite points"),
-        (lambda d: denoise(d, torch.zeros(3, 3), temperature=0), "expected a positive temperature"),
-        (lambda d: denoise(d, torch.zeros(3, 3), steps=0), "expected steps from 1 up"),
-        (lambda d: cluster(d, torch.zeros(3, 3), radius=0), "expected a positive radius"),
+        (lambda d: denoise(d, torch.full((3, 3), torch.nan, dtype=DOUBLE)), "expected finite points"),
+        (lambda d: denoise(d, torch.zeros(0, 3)), "expected at least one point"),
+        (lambda d: denoise(d, torch.zeros(3, 3, dtype=DOUBLE), temperature=0), "expected a positive temperature"),
+        (lambda d: denoise(d, torch.zeros(3, 3, dtype=DOUBLE), steps=0), "expected steps from 1 up"),
+        (lambda d: cluster(d, torch.zeros(3, 3, dtype=DOUBLE), radius=0), "expected a positive radius"),
         (lambda d: cluster(d, torch.zeros(0, 3)), "expected at least one point"),
     ],
 )
 def test_wrong_arguments_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make(made())
+
+
+def test_points_of_another_precision_are_refused():
+    with pytest.raises(TypeError, match=r"expected torch\.float64 points .* got torch\.float32 .*use density\.to"):
+        denoise(made(), torch.zeros(3, 3))
+
+
+def test_far_places_are_told_apart():
+    """Two rows of places in float32, so far out that the squares of their distances drown in those of the places."""
+    places = 5e5 + torch.cat([torch.arange(30.0), 100 + torch.arange(30.0)])[:, None].expand(-1, 2)
+    assert _joined(places, 50).tolist() == [0] * 30 + [1] * 30
+    assert _joined(places, 110).tolist() == [0] * 60
