@@ -146,7 +146,7 @@ class _Run(Run):
         if not len(self.apart):
             return math.nan
         loss = float(self._loss(self.density, self.apart))
-        if all(not loss >= before[2] for before in self.history):
+        if loss < min((before[2] for before in self.history), default=math.inf):
             self.kept.load_state_dict(self.density.state_dict())
         return loss
 
