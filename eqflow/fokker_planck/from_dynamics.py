@@ -135,14 +135,15 @@ class _Run(Run):
         return _uniform(*self.box, rows, seed=self.training.seed, step=step, stream=_PROBES)
 
     def objective(self, probes: Tensor, diffusion: float) -> tuple[Tensor, Tensor]:
-        """The integral of q r^2 or q |r| in the box, or the mean of |r|; and the mass in the box."""
+        """The integral of q r^2 or q |r| over that of q, or the mean of |r|; and the mass in the box."""
         local = self.density.local(probes)
         residual = stationary_residual(self.drift, diffusion, probes, local)
         weight = self.volume * local.log_density.exp()
         if self.training.objective == "unweighted":
             return residual.abs().mean(), weight.mean()
         size = residual.square() if self.training.objective == "squared" else residual.abs()
-        return (weight * size).mean(), weight.mean()
+        mass = weight.mean()
+        return (weight * size).mean() / mass, mass
 
     @property
     def _annealed(self) -> float:
@@ -158,9 +159,7 @@ class _Run(Run):
             _FLOOR + (1 - _FLOOR) * cosine(self.step / training.steps)
         )
         self.optimiser.zero_grad()
-        loss, mass = self.objective(self.probes(training.probes, _TRAINING + self.step), self._annealed)
-        if training.objective != "unweighted":
-            loss = loss / mass
+        loss, _ = self.objective(self.probes(training.probes, _TRAINING + self.step), self._annealed)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.density.parameters(), _CLIP)
         self.optimiser.step()
