@@ -175,7 +175,7 @@ def lines(report: dict[str, Any]) -> list[str]:
                    + (", ..." if len(names) > 6 else "")),
         ("density", f"{what}, by {_OBJECTIVE[report['objective']]}"),
         ("held out", f"log density {report['log_density']:.4g} ± {report['log_density_error']:.2g} a point on "
-                     f"{count(report['held_out'])}, {gain:.3g} above one Gaussian"),
+                     f"{count(report['held_out'])}, {abs(gain):.3g} {'above' if gain >= 0 else 'below'} one Gaussian"),
         ("stopped", f"at the best of {count(report['steps'])} steps, {count(report['best_step'])}"),
         ("score", f"Stein's identities hold to {stein['missed']:.2g}, {stein['standard_errors']:.1f} standard errors"),
     ]  # fmt: skip

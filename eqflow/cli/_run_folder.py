@@ -128,7 +128,15 @@ class DensityFolder(Fitted):
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Give a file this content, whole or not at all."""
+    """Give a file this content, whole or not at all.
+
+    Raises:
+        Problem: the file cannot be written.
+    """
+    from eqflow.data import DatasetError
     from eqflow.data.files import write_whole
 
-    write_whole(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    try:
+        write_whole(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    except DatasetError as error:
+        raise Problem(str(error)) from None

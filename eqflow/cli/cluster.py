@@ -92,7 +92,7 @@ def _lines(kept: Any, found: Any, temperature: float, tried: dict[float, int]) -
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     more = [f"and {count(len(sizes) - _SHOWN)} smaller ones: see --json"] if len(sizes) > _SHOWN else []
-    size = f"{count(len(sizes))} clusters at temperature {temperature:g}"
+    size = f"{count(len(sizes))} {'cluster' if len(sizes) == 1 else 'clusters'} at temperature {temperature:g}"
     others = ", ".join(f"{number_} at {each:g}" for each, number_ in tried.items())
     return [
         f"{count(points)} points of {', '.join(kept.names)}: {size}",

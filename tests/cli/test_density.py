@@ -106,7 +106,7 @@ def test_groups_are_found(folder, here):
     with Image.open("c.png") as image:
         assert min(image.size) > 500
     assert "exists already: add --overwrite" in run(*words, code=1).stderr
-    run(*words, "--overwrite", "--temperature", 1e5)
+    assert "1 cluster at temperature 100000" in run(*words, "--overwrite", "--temperature", 1e5).stdout
     assert len(json.loads((here / "c.json").read_text())["clusters"]) == 1
 
 
@@ -123,6 +123,14 @@ def test_other_points_can_be_sorted_and_denoised(folder, here):
     assert after < 0.7 * before
     facts = json.loads((here / "d.json").read_text())
     assert facts["log_density_after"] > facts["log_density_before"]
+
+
+@pytest.mark.parametrize("words", [("cluster",), ("denoise", "--out", "d.csv")])
+def test_a_report_that_cannot_be_written_is_one_line(folder, here, words):
+    (here / "file").touch()
+    command, *more = words
+    result = CliRunner().invoke(app, [command, str(folder / "run"), *more, "--json", "file/report.json"])
+    assert result.exit_code == 1 and result.stderr.startswith("error: cannot write file/report.json")
 
 
 def test_the_same_command_finds_it_complete_and_another_is_refused(folder):
