@@ -13,6 +13,13 @@ from bench import workload
 from bench.gpu_setting import Setting, attempt
 from eqflow import ops
 
+# Small, and every kernel of kernels/langevin.cu in turn: pixels, channels, tiles of one, two rows and more, any shape.
+LANGEVIN = (
+    *(((3, channels, 16, 12), 0) for channels in (2, 3, 17)),
+    *(((2, channels, 18, 20), radius) for channels in (1, 2, 3, 6) for radius in (1, 2)),
+    *(((2, 2, 33, 17), 0), ((4, 17, 7, 5), 2), ((1000, 3), 0)),
+)
+
 
 def _difference(host: Tensor, device: Tensor) -> dict:
     device = device.cpu()
@@ -86,8 +93,8 @@ def _score(count: int, dimension: int, device: torch.device, backend: str) -> Te
 
 
 def _dynamics(setting: Setting) -> Iterator[dict]:
-    shapes = [((3, 2, 16, 12), 0), ((64, 2, 128, 128), 0), ((5, 4, 33, 65), 1), ((4, 17, 7, 5), 2), ((1000, 3), 0)]
-    runs = {f"langevin {shape}, radius {radius}": partial(_update, shape, radius) for shape, radius in shapes}
+    cases = [((64, 2, 128, 128), 0), ((5, 4, 33, 65), 1), *LANGEVIN]
+    runs = {f"langevin {shape}, radius {radius}": partial(_update, shape, radius) for shape, radius in cases}
     runs |= {f"kernel score {n}, d = {d}": partial(_score, n, d) for n, d in ((200, 3), (5000, 3), (5000, 8))}
     for case, run in itertools.islice(runs.items(), 1 if setting.dry else None):
         host = run(torch.device("cpu"), "native")
@@ -104,7 +111,7 @@ def sanitized(setting: Setting) -> Iterator[dict]:
             ops.gray_scott(state, 18, **workload.arguments(stencil, dt), every=9, backend="native")
     for batch, sites in ((1, 1), (3, 5), (300, 3), (5, 1027), (2, 65_536)):
         ops.normal(batch, sites, seed=1, device=setting.device, backend="native")
-    for shape, radius in (((2, 2, 33, 17), 0), ((2, 4, 16, 16), 1), ((1, 17, 5, 7), 2), ((300, 3), 0)):
+    for shape, radius in LANGEVIN:
         _update(shape, radius, setting.device, "native")
     for count, dimension in ((1, 1), (65, 3), (513, 16)):
         _score(count, dimension, setting.device, "native")
