@@ -1,7 +1,7 @@
 """The limits of a GPU, measured: a CUDA program of its own, compiled with nvcc.
 
-Issue slots are the limit of the persistent Gray-Scott kernel: a multiprocessor starts as many warp instructions a clock
-as it starts fused multiply-adds, so  slots per cell update = multiply-adds per second / cell updates per second.
+Issue slots are the limit of the Gray-Scott kernel: a multiprocessor starts as many warp instructions a clock as it
+starts fused multiply-adds, so  slots per cell update = multiply-adds per second / cell updates per second.
 """
 
 from __future__ import annotations

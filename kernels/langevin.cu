@@ -2,8 +2,7 @@
 //
 // A thread computes four consecutive pixels, the four sites of a Philox counter. Four kernels, in the order of speed:
 // pixel_kernel   1x1 kernels of up to 4 channels: the inputs of all channels stand in registers, and the noise, which
-// takes most of the
-//                instructions, is drawn while they are on their way;
+//                takes most of the instructions, is drawn while they are on their way;
 // channel_kernel 1x1 kernels of up to 32 channels: the inputs of a block's pixels stand in shared memory, and a thread
 //                gathers four output channels;
 // tile_kernel    3x3 and 5x5: so do the tiles of up to four inputs, with margins whose loading wraps around the grid,

@@ -294,7 +294,7 @@ def flow_loss(
     first_model: int = 0,
     backend: str = "auto",
 ) -> FlowLoss:
-    """The loss of an equilibrium flow on one batch and its gradient, in one pass of closed formulas.
+    """The loss of an equilibrium flow on one batch and its gradient, by closed formulas.
 
         r = div v + v . s,   loss = mean of r^2 + (2 / k) strain        and others, see the top of this module
 
