@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from eqflow.score import Density, DensityShape, DensityTraining, Mixture, train_density
+from eqflow.score import Density, DensityShape, DensityTraining, Mixture, density_train, train_density
 
 SMALL = DensityTraining(steps=40, batch=64, every=10, seed=5)
 SHAPE = DensityShape(2, 6, couplings=2, hidden=(8,))
@@ -54,6 +54,21 @@ def test_few_points_are_not_learned_by_heart():
     assert kept.history[-1, 2] > kept.history[:, 2].min() + 0.3
     best, last = (density.log_density(fresh).mean() for density in (kept.density, at(kept, shape)))
     assert best > last + 0.3
+
+
+def test_parameters_that_became_no_numbers_are_not_kept(monkeypatch):
+    """The last step breaks them, which the loss before it cannot tell."""
+    advance = density_train._Run.advance
+
+    def broken(run):
+        loss = advance(run)
+        if run.step == SMALL.steps:
+            run.density.centroids.data.fill_(math.nan)
+        return loss
+
+    monkeypatch.setattr(density_train._Run, "advance", broken)
+    fit = train_density(normals(300), SHAPE, SMALL)
+    assert fit.history[-1, 2].isnan() and fit.density.log_density(normals(3)).isfinite().all()
 
 
 def test_more_components_than_points_can_tell_draw_a_warning():
