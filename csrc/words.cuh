@@ -37,7 +37,7 @@ template <class Number> __device__ __forceinline__ void load_four(const Number *
   unpack(four, to);
 }
 
-// Spelled out, because nvcc cuts the assignment into four stores.
+// Into device memory alone. Spelled out, because nvcc cuts the assignment into four stores.
 __device__ __forceinline__ void store_four(float *to, const Word &from) {
 #if defined(__CUDA_ARCH__)
   asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(from[0]), "f"(from[1]), "f"(from[2]),
