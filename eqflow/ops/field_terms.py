@@ -141,5 +141,5 @@ def monomials_up_to(channels: int, degree: int, lowest: int = 1) -> tuple[Expone
         >>> monomials_up_to(2, 2)
         ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
     """
-    every = itertools.product(range(degree, -1, -1), repeat=channels)
-    return tuple(sorted((row for row in every if lowest <= sum(row) <= degree), key=sum))
+    factors = (itertools.combinations_with_replacement(range(channels), total) for total in range(lowest, degree + 1))
+    return tuple(tuple(map(row.count, range(channels))) for row in itertools.chain.from_iterable(factors))
