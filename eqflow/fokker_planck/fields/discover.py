@@ -13,7 +13,7 @@ from eqflow.fokker_planck import stream
 from eqflow.fokker_planck.estimate import Conditions, Fit, Subset, eliminate, estimate
 from eqflow.fokker_planck.fields.functionals import enough
 from eqflow.fokker_planck.fields.grid import Grid
-from eqflow.fokker_planck.fields.identifiable import Identifiable, choose_unit, relations
+from eqflow.fokker_planck.fields.identifiable import Identifiable, check_independent, choose_unit, relations
 from eqflow.fokker_planck.fields.model import FieldModel
 from eqflow.fokker_planck.fields.moments import FieldForm, field_form
 from eqflow.fokker_planck.fields.pictures import Pictures
@@ -95,7 +95,7 @@ def discover(
         unit: the coefficients that set the unit of time, such as {"u v^2 in du/dt": -1.0}; None: chosen, unless a known
             noise sets it.
         threshold: of |coefficient / error|, below which a term is left out.
-        passes: over the pictures, at most, until the path of the map is known; with `dt` only.
+        passes: over the pictures, at most, from 2 up, until the path of the map is known; with `dt` only.
         combine: adds a tensor up over ranks in place; every rank holds pictures of its own.
         on_progress: told the pass and how many pictures of it are done.
 
@@ -115,11 +115,14 @@ def discover(
         options = {"dt": dt, "coefficients": coefficients, "combine": combine, "on_progress": report}
         return field_form(pictures, model, functionals, grid=grid, **options)
 
+    if dt is not None and passes < 2:
+        raise ValueError(f"expected passes from 2 up where the pictures come from a map, got {passes}")
+    check_independent(pictures, model, grid)
     whole = form(0, None)
     _check_count(whole, functionals)
     held = relations(pictures, model, grid)
     if any(held):
-        return _of_static(whole, model, held, threshold)
+        return _of_static(whole, model, held, unit or {}, threshold)
     if unit is None:
         sets_the_scale = any(strength for strength in model.noise)
         unit = {} if sets_the_scale else choose_unit(whole, model, cut=CUT, rounds=_ROUNDS)
@@ -167,15 +170,19 @@ def _check_count(form: FieldForm, functionals: ops.Functionals) -> None:
         )
 
 
-def _of_static(whole: FieldForm, model: FieldModel, held: tuple[int, ...], threshold: float) -> Discovery:
+def _of_static(
+    whole: FieldForm, model: FieldModel, held: tuple[int, ...], given: Mapping[str, float], threshold: float
+) -> Discovery:
     """Each equation up to its own scale, where its terms alone determine it."""
+    _fixing(whole, given)  # refuses what is no unknown
     fits: list[Fit] = []
     units: dict[str, float] = {}
     for channel, left in enumerate(model.left):
         if held[channel] != 1:
             continue
         part = Subset(whole, tuple(place for place, (row, _) in enumerate(model.entries) if row == channel))
-        unit = choose_unit(part, model, cut=CUT, rounds=_ROUNDS)
+        unit = {name: value for name, value in given.items() if name in part.names}
+        unit = unit or choose_unit(part, model, cut=CUT, rounds=_ROUNDS)
         fit = eliminate(Subset.fixing(part, unit), threshold=threshold, rounds=_ROUNDS, cut=CUT)
         units |= unit
         fits.append(fit._replace(layout=fit.layout.only(left)))

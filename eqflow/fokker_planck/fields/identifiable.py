@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from eqflow import ops
 from eqflow.fokker_planck.estimate import Conditions, Fit, Subset, estimate
 from eqflow.fokker_planck.fields.grid import Grid
 from eqflow.fokker_planck.fields.model import FieldModel
@@ -14,10 +15,14 @@ from eqflow.fokker_planck.fields.terms import Written
 from eqflow.fokker_planck.sensitivity import Sensitivity
 from eqflow.ops import FieldTerm
 
-STILL = (
-    1e-3  # of a term's square that the others leave unexplained: moving patterns leave 3e-2 and more, still ones 2e-6
-)
+# Of the square of a sum of derivatives, unexplained by the other terms: moving patterns leave 5e-2 and more, still ones
+# 3e-4 and less.
+STILL = 1e-3
+_FLAT = 1e-9  # of the square of scaled derivatives: of a sum that is smaller nothing can be told
+_SAME = 1e-10  # least singular value of scaled terms: below, one is a sum of the others
 _LOOKED_AT = 32  # pictures: a relation that holds in every cell shows in a few
+_SHUFFLED = 4  # pictures: an identity needs few numbers
+_NAMED = 0.05  # share of a term in a relation, from which it is named
 _AS_GOOD = 2.0  # times the least J: of a unit that the pictures ask for
 
 
@@ -57,9 +62,10 @@ class Identifiable(NamedTuple):
 def relations(pictures: Pictures, model: FieldModel, grid: Grid) -> tuple[int, ...]:
     """How many relations between the terms of each equation hold in every cell, in a few pictures.
 
-    In a static pattern du/dt = 0 is a relation between the terms, and a derivative follows from the other terms. In
-    pictures of a moving pattern it leaves a share behind. Counted are the eigenvalues near zero of the derivatives'
-    covariance given the terms without derivatives, the derivatives scaled to a mean square of 1.
+    In a static pattern du/dt = 0 is a relation between the terms, and a sum of derivatives follows from the terms
+    without. In pictures of a moving pattern a share of it is left behind. Counted are the sums of which nearly nothing
+    is left, one minus their squared canonical correlation; so derivatives that resemble each other, such as Lap u and
+    Lap u^2 of a field with a large mean, do not look like a relation.
     """
     library, gram, seen = model.library, torch.zeros((), dtype=torch.float64), 0
     for state in batches(pictures, len(model.variables)):
@@ -81,9 +87,37 @@ def relations(pictures: Pictures, model: FieldModel, grid: Grid) -> tuple[int, .
             continue
         across = gram[plain][:, derived]
         explained = across.T @ torch.linalg.pinv(gram[plain][:, plain], rtol=1e-13, hermitian=True) @ across
-        left = torch.linalg.eigvalsh(gram[derived][:, derived] - explained)
+        squares, sums = torch.linalg.eigh(gram[derived][:, derived])
+        sums = sums[:, squares > _FLAT] / squares[squares > _FLAT].sqrt()
+        left = 1 - torch.linalg.eigvalsh(sums.T @ explained @ sums)
         counts.append(int((left < STILL).sum()))
     return tuple(counts)
+
+
+def check_independent(pictures: Pictures, model: FieldModel, grid: Grid) -> None:
+    """Refuse terms that are sums of each other whatever the field, such as u^2 and u*u: their difference is always 0.
+
+    The cells are shuffled, so that the numbers are those of the pictures but no relation of a pattern is left.
+
+    Raises:
+        ValueError: terms of one equation depend on each other.
+    """
+    state = next(batches(pictures, len(model.variables)))[:_SHUFFLED].double().cpu()
+    cells = state.flatten(2)
+    order = ops.normal(cells.shape[0] * cells.shape[1], cells.shape[2], seed=0).view_as(cells).argsort(2)
+    shuffled = cells.gather(2, order).view_as(state)
+    values = grid.inside(model.library(shuffled, grid), model.library.reach).movedim(1, -1).flatten(0, -2)
+    values = values[values.isfinite().all(1)]  # a formula may have gaps between the channels' numbers
+    values = values / values.norm(dim=0).clamp_min(torch.finfo(values.dtype).tiny)
+    for channel, left in enumerate(model.left):
+        places = [term for row, term in model.entries if row == channel]
+        if not places or len(values) < len(places):
+            continue
+        _, sizes, sums = torch.linalg.svd(torch.linalg.qr(values[:, places], mode="r").R)
+        if sizes[-1] < _SAME:
+            heavy = (sums[-1].abs() > _NAMED).nonzero()[:, 0].tolist()
+            names = ", ".join(f"{model.library.names[places[place]]} in {left}" for place in heavy)
+            raise ValueError(f"{names} depend on each other, whatever the field: leave one out")
 
 
 def _operator(term: FieldTerm | Written) -> str:

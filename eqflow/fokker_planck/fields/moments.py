@@ -139,12 +139,23 @@ def field_form(
             spread = noise_moments(late.double(), functionals, grid)
             matrix = torch.cat([matrix, spread[:, :, list(model.noisy)]], 2)
             target = target - spread @ torch.tensor([strength or 0.0 for strength in model.noise]).to(spread)
+        _check_finite(matrix, model.names)
         matrices.append(matrix.cpu())
         targets.append(target.cpu())
         done += len(state)
         if on_progress is not None:
             on_progress(done)
     return FieldForm(model, torch.cat(matrices), torch.cat(targets), combine)
+
+
+def _check_finite(matrix: Tensor, names: tuple[str, ...]) -> None:
+    bad = (~matrix.isfinite()).flatten(0, 1).any(0).nonzero()[:, 0].tolist()
+    if bad:
+        terms = ", ".join(names[place] for place in bad)
+        raise ValueError(
+            f"expected terms with finite moments, got NaN or infinite ones of {terms}: "
+            "leave out formulas without a value in some cell, or give the fields a unit that makes them about 1"
+        )
 
 
 def _drift_columns(state, place, model, functionals, grid) -> Tensor:
