@@ -17,6 +17,7 @@ from eqflow.data.files import DatasetError
 
 IMAGES = (".png", ".tif", ".tiff")
 ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
+_PLAIN = {"P": "RGB", "LA": "L", "CMYK": "RGB"}  # what a mode of images that is no grey or colour becomes
 _FULL = {"uint8": 255.0, "uint16": 65535.0, "int32": 65535.0, "bool": 1.0}  # 16-bit images come as int32 too
 
 
@@ -49,7 +50,8 @@ def read_pictures(paths: Sequence[str | os.PathLike]) -> Stills:
         paths: files or folders; what is in them is put together.
 
     Raises:
-        PicturesError: a file is not there, holds no pictures, or its pictures have another shape.
+        PicturesError: a file is not there, holds no pictures, or its pictures have another shape, other channels or
+            another origin than the first.
         DatasetError: the dataset is not complete.
 
     Example:
@@ -61,9 +63,19 @@ def read_pictures(paths: Sequence[str | os.PathLike]) -> Stills:
     """
     if not paths:
         raise PicturesError("expected at least one file or folder of pictures, got none")
-    parts = [_read(path) for path in _listed([Path(path) for path in paths])]
+    files = _listed([Path(path) for path in paths])
+    parts = [_read(path) for path in files]
     first = parts[0]
-    for path, part in zip(_listed([Path(path) for path in paths]), parts, strict=True):
+    for path, part in zip(files, parts, strict=True):
+        if part.names != first.names:
+            raise PicturesError(
+                f"expected channels {', '.join(first.names)} as in {files[0]}, got {', '.join(part.names)} in {path}: "
+                "give them one order and the same names"
+            )
+        if part[3:] != first[3:]:
+            raise PicturesError(
+                f"expected pictures made in one way, but {path} is not made as {files[0]}: leave one out"
+            )
         if part.values.shape[1:] != first.values.shape[1:]:
             raise PicturesError(
                 f"expected pictures of one shape, but {path} has {_shape(part)} and the first {_shape(first)}: crop "
@@ -71,9 +83,7 @@ def read_pictures(paths: Sequence[str | os.PathLike]) -> Stills:
             )
     values = torch.cat([part.values for part in parts])
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    alike = all(part[3:] == first[3:] for part in parts)
-    made = first[3:] if alike else (None, None, None)
-    return Stills(values, first.names, notes, *made)
+    return Stills(values, first.names, notes, *first[3:])
 
 
 def _shape(part: Stills) -> str:
@@ -91,27 +101,35 @@ def _listed(paths: Sequence[Path]) -> list[Path]:
 
 
 def _read(path: Path) -> Stills:
+    found = _from_dataset(path) if path.is_dir() else _from_file(path)
+    if not found.values.isfinite().all():
+        raise PicturesError(
+            f"expected finite pictures, but {path} holds NaN, infinite values or numbers beyond float32: leave them out"
+        )
+    return found
+
+
+def _from_file(path: Path) -> Stills:
     ending = path.suffix.lower()
-    if path.is_dir():
-        return _from_dataset(path)
     if not path.is_file():
         raise PicturesError(f"expected {path} to be a file or a folder of pictures: no such file")
     if ending not in (*IMAGES, *ARRAYS):
         raise PicturesError(f"expected pictures in {', '.join((*ARRAYS, *IMAGES))} or a dataset, got {str(path)!r}")
     try:
         if ending in IMAGES:
-            found = _from_image(path)
-        elif ending == ".npy":
-            found = _stack(np.load(path, allow_pickle=False), path)
-        else:
-            found = _from_npz(path) if ending == ".npz" else _from_hdf5(path)
+            return _from_image(path)
+        if ending == ".npy":
+            return _stack(_array(path), path)
+        return _from_npz(path) if ending == ".npz" else _from_hdf5(path)
     except PicturesError:
         raise
     except (ValueError, OSError, EOFError, KeyError) as error:
         raise PicturesError(f"cannot read pictures from {path}: {' '.join(str(error).split())}") from None
-    if not found.values.isfinite().all():
-        raise PicturesError(f"expected finite pictures, but {path} holds NaN or infinite values: leave them out")
-    return found
+
+
+def _array(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _from_dataset(path: Path) -> Stills:
@@ -144,13 +162,22 @@ def _stack(values: np.ndarray, path: Path, notes: tuple[str, ...] = ()) -> Still
     if values.dtype == np.float16:
         notes += ("float16 keeps 3 digits: its rounding acts like observation noise",)
     whole = values if values.ndim == 4 else values[:, None]
-    tensor = torch.from_numpy(np.ascontiguousarray(whole, "float32"))
+    channels, last = whole.shape[1], whole.shape[-1]
+    if channels > last:
+        raise PicturesError(
+            f"expected channels before height and width in {path}, got {list(values.shape)}, which is "
+            f"{channels} channels of a width of {last}: save np.moveaxis(pictures, -1, 1)"
+        )
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is refused
+        tensor = torch.from_numpy(np.ascontiguousarray(whole, "float32"))
     return Stills(tensor, _names(tensor.shape[1]), notes)
 
 
 def _from_npz(path: Path) -> Stills:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
+    if not arrays:
+        raise PicturesError(f"expected an array in {path}, got none")
     if len(arrays) == 1:
         return _stack(next(iter(arrays.values())), path)
     shapes = {name: list(values.shape) for name, values in arrays.items()}
@@ -186,7 +213,7 @@ def _from_image(path: Path) -> Stills:
                 frames.append(np.asarray(image))
             values = np.stack(frames)
         else:
-            values = np.asarray(image.convert("RGB") if image.mode == "P" else image)[None]
+            values = np.asarray(image.convert(_PLAIN[image.mode]) if image.mode in _PLAIN else image)[None]
     full = _FULL.get(str(values.dtype))
     notes = ()
     if full is not None:

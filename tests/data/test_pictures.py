@@ -80,6 +80,10 @@ def test_images(tmp_path):
         ("a.npy", np.ones((4, 4)), r"\[pictures, height, width\] .* got float64 \[4, 4\]"),
         ("a.npy", np.ones((4, 4, 4), "complex64"), "got complex64"),
         ("a.npy", np.full((4, 4, 4), np.nan), "expected finite pictures"),
+        ("a.npy", np.full((4, 4, 4), 1e300), "beyond float32"),
+        ("a.npy", np.ones((4, 8, 8, 2)), r"channels before height and width .*np.moveaxis"),
+        ("a.npy", None, "cannot read pictures from .*magic string"),
+        ("a.npz", {}, "expected an array in .*a.npz"),
         ("a.npz", {"u": np.ones((4, 5, 5)), "v": np.ones((4, 5, 6))}, r"channels of one shape.*v \[4, 5, 6\]"),
         ("a.csv", None, "expected pictures in .npy.* or a dataset, got"),
         ("a.png", None, "cannot read pictures from .*a.png"),
@@ -95,6 +99,25 @@ def test_what_holds_no_pictures_is_refused(tmp_path, name, content, message):
         np.save(path, content)
     with pytest.raises(PicturesError, match=message):
         read_pictures([path])
+
+
+def test_files_of_other_channels_or_another_origin_are_not_put_together(tmp_path):
+    np.savez(tmp_path / "uv.npz", u=VALUES[:, 0], v=VALUES[:, 1])
+    np.savez(tmp_path / "vu.npz", v=VALUES[:, 1], u=VALUES[:, 0])
+    with pytest.raises(PicturesError, match=r"channels u, v as in .*uv.npz, got v, u in .*vu.npz"):
+        read_pictures([tmp_path / "uv.npz", tmp_path / "vu.npz"])
+    for name, dt in (("a", 0.5), ("b", 1.0)):
+        generate(Recipe.from_preset("wave", samples=2, size=32, steps=5, dt=dt), tmp_path / name)
+    with pytest.raises(PicturesError, match=r"made in one way, but .*b is not made as .*a"):
+        read_pictures([tmp_path / "a", tmp_path / "b"])
+
+
+def test_opacity_is_no_channel(tmp_path):
+    both = np.random.default_rng(2).integers(0, 256, (6, 7, 2)).astype("uint8")
+    Image.merge("LA", [Image.fromarray(both[..., k]) for k in range(2)]).save(tmp_path / "grey.png")
+    found = read_pictures([tmp_path / "grey.png"])
+    torch.testing.assert_close(found.values[0, 0], torch.from_numpy(both[..., 0] / np.float32(255)))
+    assert found.values.shape == (1, 1, 6, 7)
 
 
 def test_places_without_pictures(tmp_path):
