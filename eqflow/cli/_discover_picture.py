@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from eqflow.cli import _portraits
-from eqflow.cli._shell import usage
 
 
 def draw(out: Path, data: Any, answer: Any, simulated: Any) -> None:
@@ -15,10 +14,9 @@ def draw(out: Path, data: Any, answer: Any, simulated: Any) -> None:
 
     from eqflow.metrics import radial_spectrum
 
-    if out.suffix.lower() != ".png":
-        raise usage(f"expected --show FILE.png, got {str(out)!r}")
     stills = data.stills
-    rate = answer.found.drift(stills.values[:1].double(), answer.grid)[0].numpy()
+    rate = answer.found.drift(stills.values[:1].double(), answer.grid)[0]
+    rate = answer.grid.inside(rate, answer.found.model.library.reach).numpy()  # a crop's edge has no neighbours
     moved = simulated is not None and simulated.states is not None
     columns, rows = 4 if moved else 3, len(stills.names)
     figure = Figure(figsize=(3.3 * columns, 3.1 * rows), layout="constrained")

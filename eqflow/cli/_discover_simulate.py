@@ -32,7 +32,8 @@ def stable_step(found: Any, grid: Any, largest: float) -> float:
     rates = [1e-12] * len(found.model.variables)
     for (channel, place), value in zip(found.model.entries, found.coefficients.tolist(), strict=False):
         term = found.model.library.terms[place]
-        operator, degree = getattr(term, "operator", "value"), sum(getattr(term, "exponents", (1,)))
+        # A formula may hold a Laplacian.
+        operator, degree = getattr(term, "operator", "laplacian"), sum(getattr(term, "exponents", (1,)))
         order = {"laplacian": 1, "bilaplacian": 2}.get(operator, 0)
         rates[channel] += abs(value) * degree * max(largest, 1.0) ** max(degree - 1, 0) * stiffness**order
     return _STABLE * 2 / max(rates)
@@ -61,7 +62,7 @@ def run(data: Any, answer: Any, steps: int, seed: int) -> Simulated:
             if spread.any():
                 state = state + spread * ops.normal(len(state), state[0].numel(), seed=seed, step=step).view_as(state)
             meter.observe(_steps.Progress(step + 1, steps))
-            if step % 100 == 99 and not state.isfinite().all():
+            if (step % 100 == 99 or step + 1 == steps) and not state.isfinite().all():
                 said = f"simulated: left all bounds within {count(step + 1)} steps of {dt:g}"
                 return Simulated([said], {"steps": step + 1, "dt": dt, "finite": False}, None, dt * (step + 1))
     lines, facts = [f"simulated: {len(state)} pictures for {count(steps)} steps of {dt:g}"], {"steps": steps, "dt": dt}

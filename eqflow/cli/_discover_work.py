@@ -54,8 +54,7 @@ def read(paths: Sequence[Path], samples: int | None, names: str | None) -> Data:
     from eqflow.fokker_planck.library import variable_names
 
     stills = read_pictures(paths)
-    if names is not None or samples is not None:
-        stills = stills._replace(values=stills.values[:samples])
+    stills = stills._replace(values=stills.values[:samples])
     if names is not None:
         stills = stills._replace(names=tuple(names.split(",")))
         if len(stills.names) != stills.values.shape[1]:
@@ -65,13 +64,15 @@ def read(paths: Sequence[Path], samples: int | None, names: str | None) -> Data:
         raise ValueError("expected many pictures, got one: a single picture says nothing about what an ensemble keeps")
     alive = living(stills.values)
     if not alive.any():
-        raise ValueError("expected pictures with a pattern, got constant ones only: every equation may keep these")
+        raise ValueError(
+            "expected pictures with a pattern in every channel, got constant ones only: every equation may keep these"
+        )
     return Data(stills._replace(values=stills.values[alive]), int((~alive).sum()))
 
 
 def _counted(text: str, option: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise usage(f"expected {option} with a whole number from 1 up behind the colon, got {text!r}")
+        raise usage(f"expected {option} with a whole number from 1 up, got {text!r}")
     return int(text)
 
 
@@ -170,6 +171,19 @@ def _noise(text: str | None, channels: int) -> Any:
     return parts * channels if len(parts) == 1 else parts
 
 
+def _functionals(text: str | None, channels: int) -> Any:
+    """Those of N or N:M; None: as many as the terms need."""
+    from eqflow.ops import Functionals
+
+    if text is None:
+        return None
+    degrees = text.split(":")
+    if len(degrees) > 2:
+        raise usage(f"expected --functionals as N or N:M, got {text!r}")
+    degree, *pairs = (_counted(word, "--functionals") for word in degrees)
+    return Functionals.up_to(channels, degree, pairs[0] if pairs else degree // 2)
+
+
 def _step(text: str | None, known: float | None) -> float | None:
     """dt, or None for continuous time."""
     if text is None:
@@ -177,6 +191,8 @@ def _step(text: str | None, known: float | None) -> float | None:
     kind, _, size = text.partition(":")
     choice("--step", kind, ("continuous", "euler"))
     if kind == "continuous":
+        if size:
+            raise usage(f"expected --step continuous, got {text!r}: only euler has a size")
         return None
     try:
         dt = float(size) if size else known or 1.0
@@ -197,19 +213,14 @@ class _Meter(_steps.Meter):
 def answer(data: Data, request: Request) -> Answer:
     """Fit, and say what was found."""
     from eqflow.fokker_planck.fields import Grid, discover, field_model
-    from eqflow.ops import Functionals
 
     stills = data.stills
     variables, pictures = stills.names, stills.values
     stencil = choice("--stencil", request.stencil or stills.stencil or "5-point", ("5-point", "9-point"))
-    grid = Grid(stencil, request.spacing or stills.spacing or 1.0, periodic=not request.crop)
+    spacing = next(length for length in (request.spacing, stills.spacing, 1.0) if length is not None)
+    grid = Grid(stencil, spacing, periodic=not request.crop)
     model = field_model(_rows(request, variables), noise=_noise(request.noise, len(variables)))
-    degrees = [_counted(word, "--functionals") for word in (request.functionals or "").split(":") if word]
-    functionals = (
-        Functionals.up_to(len(variables), degrees[0], (degrees * 2)[1])
-        if len(degrees) == 2
-        else (Functionals.up_to(len(variables), degrees[0], degrees[0] // 2) if degrees else None)
-    )
+    functionals = _functionals(request.functionals, len(variables))
     dt, passes = _step(request.step, stills.dt), 4
     meter = _Meter(1)
     total = len(pictures) * (passes if dt is not None else 1)

@@ -131,12 +131,11 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     """Give a file this content, whole or not at all.
 
     Raises:
-        Problem: the file cannot be written.
+        Problem: it cannot be written.
     """
-    from eqflow.data import DatasetError
-    from eqflow.data.files import write_whole
+    from eqflow.data.files import DatasetError, write_whole
 
     try:
         write_whole(path, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
     except DatasetError as error:
-        raise Problem(str(error)) from None
+        raise Problem(in_options(error)) from None

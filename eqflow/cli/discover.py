@@ -100,9 +100,17 @@ def discover(
     eqflow discover cells/ --names u --library polynomial:3+laplacian+bilaplacian
     eqflow discover maze --equation "u: 1, u, u v^2, lap u" --equation "v: v, u v^2, lap v"
     """
+    from eqflow.data import DatasetError
+
     if not pictures:
         raise usage("expected a dataset or pictures; see `eqflow discover --help`")
+    if show is not None and show.suffix.lower() != ".png":
+        raise usage(f"expected --show FILE.png, got {str(show)!r}")
     number("--threshold", threshold, above=0)
+    if spacing is not None:
+        number("--spacing", spacing, above=0)
+    if crop and simulate is not None:
+        raise usage("expected whole, periodic pictures for --simulate, got --crop: leave one of the two out")
     if not 0 <= seed < 2**64:
         raise usage(f"expected --seed in [0, 2^64), got {seed}")
     for name, value in (("--samples", samples), ("--simulate", simulate)):
@@ -114,14 +122,15 @@ def discover(
     try:
         data = _discover_work.read(pictures, samples, names)
         answer = _discover_work.answer(data, request)
+        typer.echo("\n".join(answer.lines))
         simulated = None
         if simulate is not None:
             from eqflow.cli import _discover_simulate
 
             simulated = _discover_simulate.run(data, answer, simulate, seed)
-    except ValueError as error:
+            typer.echo("\n".join(simulated.lines))
+    except (ValueError, DatasetError) as error:
         raise Problem(in_options(error)) from None
-    typer.echo("\n".join(answer.lines + (simulated.lines if simulated else [])))
     if as_json is not None:
         write_json(as_json, answer.facts | ({"simulation": simulated.facts} if simulated else {}))
     if show is not None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from eqflow import ops
 from eqflow.cli import app
+from eqflow.data import Recipe, generate
 
 
 def run(*words):
@@ -35,6 +36,8 @@ def folder(tmp_path_factory):
     noise = 1e-4 * ops.normal(100, 256, seed=3).double().view_as(u)
     np.savez(folder / "static.npz", u=u.numpy(), v=(u - 2 * lap + noise).numpy())
     np.save(folder / "constant.npy", np.ones((9, 8, 8)))
+    generate(Recipe.from_preset("wave", samples=2, size=32, steps=5), folder / "broken")
+    next((folder / "broken").rglob("*.hdf5")).unlink()
     np.save(folder / "one.npy", np.random.default_rng(0).random((1, 8, 8)))
     return folder
 
@@ -92,6 +95,19 @@ def test_a_static_pattern(folder):
     assert u.startswith("du/dt = -u + ") and u.endswith(" Δu") and v.startswith("dv/dt = u - ")
 
 
+def test_the_unit_of_a_static_pattern_and_an_answer_that_cannot_run(folder):
+    rows = ("--equation", "u: u, v, lap u", "--unit", "u: lap u = 2")
+    result = run(folder / "static.npz", *rows, "--simulate", "9")
+    assert result.exit_code == 1 and "pictures determine none" in result.output
+    assert "du/dt = 2 Δu - 1.0" in result.stdout and "the scales are set by Δu in du/dt = 2" in result.stdout
+
+
+def test_a_simulation_that_grows_without_bounds_is_said_to(folder):
+    words = ("--library", "u+u^3", "--unit", "u: u^3 = 1", "--simulate", "40")
+    growing = run(folder / "linear.npy", *words)
+    assert "left all bounds within 40 steps" in growing.stdout, growing.output
+
+
 def test_images_and_formulas(folder, tmp_path):
     pictures = linear_pictures(120, seed=4)
     levels = ((pictures / 12 + 0.5).clamp(0, 1) * 65535).round().numpy().astype("uint16")
@@ -115,6 +131,16 @@ def test_images_and_formulas(folder, tmp_path):
         (["{}/linear.npy", "--library", "polynomials:3"], "did you mean polynomial", 2),
         (["{}/linear.npy", "--library", "polynomial"], "write polynomial:3", 2),
         (["{}/linear.npy", "--library", "polynomial:1+2*u", "--noise", "1"], "depend on each other", 1),
+        (["{}/linear.npy", "--library", "polynomial:2+u*u"], "u^2 in du/dt, u*u in du/dt depend on each other", 1),
+        (["{}/linear.npy", "--library", "polynomial:1+log(u)"], "infinite ones of log(u) in du/dt", 1),
+        (["{}/linear.npy", "--show", "a.pdf"], "expected --show FILE.png", 2),
+        (["{}/linear.npy", *LINEAR, "--json", "{}/one.npy/a.json"], "cannot write", 1),
+        (["{}/broken"], "is not complete", 1),
+        (["{}/linear.npy", "--spacing", "0"], "--spacing to be a finite number above 0", 2),
+        (["{}/linear.npy", "--step", "continuous:2"], "only euler has a size", 2),
+        (["{}/linear.npy", *LINEAR, "--functionals", "4:2:3"], "--functionals as N or N:M", 2),
+        (["{}/linear.npy", *LINEAR, "--functionals", ""], "whole number from 1 up", 2),
+        (["{}/linear.npy", *LINEAR, "--crop", "--simulate", "9"], "whole, periodic pictures for --simulate", 2),
         (["{}/linear.npy", "--equation", "w: u"], "a channel of u", 2),
         (["{}/linear.npy", "--equation", "u: u, q"], "got 'q'", 1),
         (["{}/linear.npy", "--unit", "u: u"], "write 'u: u v^2 = -1'", 2),
@@ -130,6 +156,12 @@ def test_errors_say_what_to_do(folder, words, message, code):
     result = run(*(word.format(folder) for word in words))
     assert result.exit_code == code, result.output
     assert message in result.output and "Traceback" not in result.output
+
+
+def test_a_crop_is_drawn_without_its_edge(folder, tmp_path):
+    result = run(folder / "linear.npy", *LINEAR, "--crop", "--show", tmp_path / "crop.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "crop.png").stat().st_size > 1000
 
 
 def test_help_has_examples():
