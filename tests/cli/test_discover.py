@@ -144,6 +144,7 @@ def test_images_and_formulas(folder, tmp_path):
         (["{}/linear.npy", "--equation", "w: u"], "a channel of u", 2),
         (["{}/linear.npy", "--equation", "u: u, q"], "got 'q'", 1),
         (["{}/linear.npy", "--unit", "u: u"], "write 'u: u v^2 = -1'", 2),
+        (["{}/linear.npy", "--unit", "u: u = inf"], "a finite number for every coefficient of the unit", 1),
         (["{}/linear.npy", "--noise", "much"], "--noise as a number", 2),
         (["{}/linear.npy", "--step", "euler:0"], "a positive step", 2),
         (["{}/linear.npy", "--stencil", "7-point"], "--stencil to be 5-point", 2),

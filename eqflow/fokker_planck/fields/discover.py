@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -117,6 +118,8 @@ def discover(
 
     if dt is not None and passes < 2:
         raise ValueError(f"expected passes from 2 up where the pictures come from a map, got {passes}")
+    if not all(map(math.isfinite, (unit or {}).values())):
+        raise ValueError(f"expected a finite number for every coefficient of the unit, got {dict(unit)}")
     check_independent(pictures, model, grid)
     whole = form(0, None)
     _check_count(whole, functionals)
