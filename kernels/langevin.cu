@@ -389,17 +389,22 @@ template <class Number> void launch_channels(const LangevinParams &p, const Lang
 template <int radius, int outputs, class Number>
 void launch_tiles(const LangevinParams &p, const LangevinFields &f, CudaQueue queue) {
   const int64_t words = p.width / 4, rows = divide_up(p.height, tile_rows<outputs>);
+  const auto bytes_of = [](unsigned across, unsigned down) {
+    const int tile = tile_words<radius>(static_cast<int>(across), tile_rows<outputs> * static_cast<int>(down));
+    return static_cast<unsigned>(sizeof(float4)) * tile_planes * static_cast<unsigned>(tile);
+  };
   dim3 threads(1);
   while (threads.x < 32 && threads.x < words) threads.x *= 2;
-  while (threads.x * threads.y < block && threads.y < rows) threads.y *= 2;
+  // The margins of a tall and narrow tile are most of it: beside the weights 46 KiB are left.
+  while (threads.x * threads.y < block && threads.y < rows && bytes_of(threads.x, 2 * threads.y) <= 46 * 1024)
+    threads.y *= 2;
   const auto across = static_cast<int>(divide_up(words, threads.x));
   const auto tiles = static_cast<int>(across * divide_up(rows, threads.y));
   const dim3 blocks(static_cast<unsigned>(tiles), static_cast<unsigned>(smaller(p.batch, most_blocks_y)),
                     static_cast<unsigned>(divide_up(p.channels, outputs)));
-  const int tile = tile_words<radius>(static_cast<int>(threads.x), tile_rows<outputs> * static_cast<int>(threads.y));
-  const auto bytes = static_cast<unsigned>(sizeof(float4)) * tile_planes * static_cast<unsigned>(tile);
   const auto kernel = tile_kernel<radius, outputs, Number>;
-  EQFLOW_LAUNCH(kernel, blocks, threads, bytes, stream_of(queue), p, f, philox_keys(p.seed), across);
+  EQFLOW_LAUNCH(kernel, blocks, threads, bytes_of(threads.x, threads.y), stream_of(queue), p, f, philox_keys(p.seed),
+                across);
 }
 
 template <int radius, class Number>

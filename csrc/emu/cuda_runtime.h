@@ -21,6 +21,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <numeric>
 #include <random>
 #include <stdexcept>
@@ -245,12 +246,20 @@ private:
 #endif
 };
 
-inline void launch(dim3 grid, dim3 block_size, std::size_t shared_bytes, const std::function<void()> &kernel) {
+// The dynamic shared memory that kernels have asked for; the others get 48 KB.
+inline std::size_t &most_shared_bytes_of(const void *kernel) {
+  static thread_local std::map<const void *, std::size_t> asked;
+  return asked.try_emplace(kernel, 48 << 10).first->second;
+}
+
+inline void launch(dim3 grid, dim3 block_size, std::size_t shared_bytes, std::size_t most,
+                   const std::function<void()> &kernel) {
   const std::uint64_t threads = std::uint64_t{block_size.x} * block_size.y * block_size.z;
   const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
   if (threads < 1 || threads > 1024 || blocks < 1 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
     throw std::runtime_error("emulated launch: invalid grid or block");
-  if (shared_bytes > most_shared_bytes) throw std::runtime_error("emulated launch: too much shared memory");
+  if (shared_bytes > most || most > most_shared_bytes)
+    throw std::runtime_error("emulated launch: too much shared memory");
   const char *wish = std::getenv("EQFLOW_EMU_ORDER");
   const int order = wish ? std::atoi(wish) : 0;
   const FlushSubnormals flush;
@@ -335,8 +344,13 @@ inline cudaError_t cudaDeviceGetAttribute(int *value, int attribute, int) {
                                                        : static_cast<int>(eqflow::emulation::most_shared_bytes);
   return cudaSuccess;
 }
-template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel, int, int) { return cudaSuccess; }
+template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel *kernel, int, int bytes) {
+  eqflow::emulation::most_shared_bytes_of(reinterpret_cast<const void *>(kernel)) = static_cast<std::size_t>(bytes);
+  return cudaSuccess;
+}
 
 #define EQFLOW_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                  \
-  ::eqflow::emulation::launch(grid, block, shared_bytes, [&] { (kernel)(__VA_ARGS__); })
+  ::eqflow::emulation::launch(grid, block, shared_bytes,                                                               \
+                              ::eqflow::emulation::most_shared_bytes_of(reinterpret_cast<const void *>(kernel)),       \
+                              [&] { (kernel)(__VA_ARGS__); })
 #define EQFLOW_DYN_SHARED(T, name) T *name = ::eqflow::emulation::shared_memory<T>()

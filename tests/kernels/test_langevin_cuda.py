@@ -49,6 +49,7 @@ SHAPES = [  # batch, channels, height, width, radius
     (1, 2, 1, 4, 2),
     *((1, channels, 40, 140, radius) for channels, radius in ((2, 1), (1, 2), (4, 1))),  # more than one tile
     (2, 2, 2, 4, 2),
+    *((1, 2, height, width, 1) for height, width in ((70, 12), (128, 16), (130, 4))),  # tall and narrow: mostly margins
     (1, 1, 5, 8, 3),
     (1, 2, 4, 2, 3),
 ]
