@@ -84,6 +84,8 @@ def run(data: Any, answer: Any, steps: int, seed: int) -> Simulated:
         lines.append(f"  {name}: {words}; spectra overlap by {row['spectrum']:.1%}")
     kept = all(abs(facts[n][w][2]) < _ALIKE for n in data.stills.names for w in ("mean", "deviation"))
     lines.append(
-        "  the equation keeps the pictures as they are" if kept else "  the pictures change under the equation"
+        f"  over a time of {dt * steps:g} means and deviations stay within {_ALIKE:g} standard errors"
+        if kept
+        else "  the pictures change under the equation"
     )
     return Simulated(lines, facts | {"kept": kept}, state, dt * steps)

@@ -65,7 +65,7 @@ def test_the_equation_of_pictures(folder):
 def test_the_equation_runs_and_keeps_the_pictures(folder):
     result = run(folder / "linear.npy", *LINEAR, "--simulate", "300", "--json", folder / "kept.json")
     assert result.exit_code == 0, result.output
-    assert "the equation keeps the pictures as they are" in result.stdout
+    assert "means and deviations stay within 3 standard errors" in result.stdout
     facts = json.loads((folder / "kept.json").read_text())["simulation"]
     assert facts["kept"] and facts["u"]["spectrum"] > 0.9 and facts["steps"] == 300
     again = run(folder / "linear.npy", *LINEAR, "--simulate", "300", "--seed", "5")
