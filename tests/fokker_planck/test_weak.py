@@ -13,6 +13,7 @@ from eqflow.fokker_planck import (
     from_library,
     parametric,
     polynomial,
+    random_cosines,
     weak_form,
 )
 from eqflow.fokker_planck.stream import spread
@@ -200,10 +201,9 @@ def test_points_stream_through_in_constant_memory(lorenz):
     torch.testing.assert_close(fit.coefficients, whole.coefficients, rtol=1e-11, atol=0)
 
 
-def test_ranks_add_up_to_one(lorenz):
-    points, ranks = lorenz.points[:20_000], 3
-    whole = estimate(weak_form(points, lorenz.model))
-    barrier, board, fits = threading.Barrier(ranks, timeout=30), [None] * ranks, [None] * ranks
+def in_ranks(ranks, work):
+    """What work(rank, combine) returns in each of some threads that add up together."""
+    barrier, board, made = threading.Barrier(ranks, timeout=30), [None] * ranks, [None] * ranks
 
     def run(rank):
         def combine(flat):
@@ -212,16 +212,41 @@ def test_ranks_add_up_to_one(lorenz):
             flat.copy_(sum(board))
             barrier.wait()
 
-        fits[rank] = estimate(weak_form(points[rank::ranks], lorenz.model, combine=combine))
+        made[rank] = work(rank, combine)
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return made
+
+
+def test_ranks_add_up_to_one(lorenz):
+    points = lorenz.points[:20_000]
+    whole = estimate(weak_form(points, lorenz.model))
+    fits = in_ranks(3, lambda rank, combine: estimate(weak_form(points[rank::3], lorenz.model, combine=combine)))
     for fit in fits:
         torch.testing.assert_close(fit.coefficients, whole.coefficients, rtol=1e-12, atol=1e-12)
         assert torch.equal(fit.coefficients, fits[0].coefficients)
+
+
+@pytest.mark.parametrize("count", [40, 150])
+def test_two_ranks_with_streams_make_the_moments_of_one_call(lorenz, count):
+    """A library of 30 terms, parts of any size: the sums themselves, before a condition number spoils their digits."""
+    points = lorenz.points[:20_000]
+    model = from_library(polynomial("x y z", 2), diffusion=10.0)
+    cosines = random_cosines(points.mean(0), points.std(0), count)
+    theta = torch.tensor([VALUES.get(name, 0.0) for name in model.names], dtype=DOUBLE)
+
+    def sums(points, combine=None):
+        conditions = weak_form(points, model, functions=cosines, combine=combine)
+        return *conditions.means[:3], conditions.covariance(theta)
+
+    streams = Lazy(points[:13_000], 37), Lazy(points[13_000:], 4001)
+    for rank in in_ranks(2, lambda rank, combine: sums(streams[rank], combine)):
+        for one, other in zip(sums(points), rank, strict=True):
+            assert (one - other).abs().max() <= 1e-12 * one.abs().max()
 
 
 def test_weights_of_the_other_half(lorenz):
