@@ -94,7 +94,8 @@ def products_kernel(
             pixel = start + tile * PIXELS + tl.arange(0, PIXELS)
             inside = pixel < pixels
             a = tl.load(of_rows + row_first * pixels + pixel, mask=inside, other=0.0)
-            a *= tl.load(of_rows + row_second * pixels + pixel, mask=inside & (row_second >= 0), other=1.0)
+            there = pixel < tl.where(row_second >= 0, pixels, 0)
+            a *= tl.load(of_rows + row_second * pixels + pixel, mask=there, other=1.0)
             here = inside[None, :] & present[:, None]
             b = tl.load(of_columns + first + pixel[None, :], mask=here, other=0.0)
             b *= tl.load(of_columns + second * pixels + pixel[None, :], mask=here & (second >= 0), other=1.0)

@@ -344,8 +344,9 @@ inline cudaError_t cudaDeviceGetAttribute(int *value, int attribute, int) {
                                                        : static_cast<int>(eqflow::emulation::most_shared_bytes);
   return cudaSuccess;
 }
-template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel *kernel, int, int bytes) {
-  eqflow::emulation::most_shared_bytes_of(reinterpret_cast<const void *>(kernel)) = static_cast<std::size_t>(bytes);
+template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel *kernel, int attribute, int value) {
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize)
+    eqflow::emulation::most_shared_bytes_of(reinterpret_cast<const void *>(kernel)) = static_cast<std::size_t>(value);
   return cudaSuccess;
 }
 
