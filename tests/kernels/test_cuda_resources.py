@@ -44,7 +44,7 @@ def test_eight_normals_take_few_instructions(cubins, architecture):
     loop = next(kernel for kernel in found if "word_kernel" in kernel.name).hot_loop()
     print(f"sm_{architecture}: {len(loop) / 8:.1f} instructions a number")
     assert loop.count("STG") == 2 and loop.count("MUFU") == 4
-    assert not {"I2F", "I2FP", "F2I", "CALL"} & set(loop)
+    assert not {"I2F", "I2FP", "F2I", "CALL"} & set(loop[:-2])  # sm_80 leaves the loop by a call that never returns
     assert len(loop) <= 8 * 44
 
 
