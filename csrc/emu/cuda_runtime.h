@@ -330,19 +330,15 @@ using cudaStream_t = void *;
 constexpr cudaError_t cudaSuccess = 0;
 constexpr int cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9;
 constexpr int cudaSharedmemCarveoutMaxShared = 100;
-using cudaDeviceAttr = int;
-constexpr int cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97;
+constexpr int cudaDevAttrMaxSharedMemoryPerBlockOptin = 97;
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char *cudaGetErrorName(cudaError_t) { return "cudaErrorEmulated"; }
 inline const char *cudaGetErrorString(cudaError_t) { return "no error"; }
 inline cudaError_t cudaGetDeviceCount(int *count) { return *count = 1, cudaSuccess; }
 inline cudaError_t cudaGetDevice(int *device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-inline cudaError_t cudaDeviceGetAttribute(int *value, int attribute, int) {
-  constexpr int multiprocessors = 3; // few, so that a block of a small test has more than one piece of work
-  *value = attribute == cudaDevAttrMultiProcessorCount ? multiprocessors
-                                                       : static_cast<int>(eqflow::emulation::most_shared_bytes);
-  return cudaSuccess;
+inline cudaError_t cudaDeviceGetAttribute(int *value, int, int) { // of the shared memory
+  return *value = static_cast<int>(eqflow::emulation::most_shared_bytes), cudaSuccess;
 }
 template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel *kernel, int attribute, int value) {
   if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize)

@@ -13,7 +13,7 @@ import machine_code
 KERNELS = Path(__file__).parent.parent.parent / "kernels"
 ARCHITECTURES = (80, 90, 100)
 LANES = 128  # that a multiprocessor issues to in a cycle
-CELLS_OF_A_THREAD = 16 * 4  # rows and columns, see rows_of and columns in kernels/gray_scott.cu
+CELLS_OF_A_THREAD = 16 * 4  # rows and columns, see rows_of and columns in csrc/gray_scott_plan.cuh
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on PATH"),
