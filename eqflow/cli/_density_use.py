@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from eqflow.cli import _fit_request
 from eqflow.cli._shell import Problem, usage
 from eqflow.cli._words import number
 
 ENDINGS = (".csv", ".npy")
+
+Run = Annotated[Path | None, typer.Argument(help="The folder that `eqflow density` made.", show_default=False)]
+Points = Annotated[
+    Path | None, typer.Argument(help="A .csv, .npy or .hdf5 file. Default: the points of RUN.", show_default=False)
+]
 
 
 def check(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from eqflow.cli import _density_use
+from eqflow.cli._density_use import Points, Run
 from eqflow.cli._options import Columns, Dataset, Json, option, real_option, whole_option
 from eqflow.cli._run_folder import write_json
 from eqflow.cli._shell import usage
@@ -17,13 +18,8 @@ _STEPS, _FILES = "Steps", "Files"
 
 
 def denoise(
-    run: Annotated[
-        Path | None, typer.Argument(help="The folder that `eqflow density` made.", show_default=False)
-    ] = None,
-    points: Annotated[
-        Path | None,
-        typer.Argument(help="A .csv, .npy or .hdf5 file. Default: the points of RUN.", show_default=False),
-    ] = None,
+    run: Run = None,
+    points: Points = None,
     temperature: Annotated[
         float, real_option("--temperature", "-t", help="Of the density: hotter, smoother.", panel=_STEPS)
     ] = 1.0,
