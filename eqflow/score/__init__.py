@@ -10,6 +10,8 @@ from eqflow.score.contract import PREDICTIONS, Folding, Score, folding
 from eqflow.score.denoiser import Denoiser, DenoiserScore, DenoiserShape
 from eqflow.score.density import Density, DensityScore, DensityShape
 from eqflow.score.density_train import DensityFit, DensityTraining, train_density
+from eqflow.score.pattern import PatternDenoiser, PatternScore
+from eqflow.score.pattern_shape import PatternShape
 from eqflow.score.points import Points
 from eqflow.score.pool import Pool, make_pool, sample_pool
 from eqflow.score.schedule import ContinuousSchedule, CosineSchedule, LinearSchedule, Schedule
@@ -35,6 +37,9 @@ __all__ = [
     "KernelScore",
     "LinearSchedule",
     "Mixture",
+    "PatternDenoiser",
+    "PatternScore",
+    "PatternShape",
     "Points",
     "Pool",
     "Schedule",
