@@ -11,7 +11,10 @@ from eqflow.score.denoiser import Denoiser, DenoiserScore, DenoiserShape
 from eqflow.score.density import Density, DensityScore, DensityShape
 from eqflow.score.density_train import DensityFit, DensityTraining, train_density
 from eqflow.score.pattern import PatternDenoiser, PatternScore
+from eqflow.score.pattern_data import Fields, Simulated, Stored
+from eqflow.score.pattern_options import PatternTraining
 from eqflow.score.pattern_shape import PatternShape
+from eqflow.score.pattern_train import PatternFit, train_pattern
 from eqflow.score.points import Points
 from eqflow.score.pool import Pool, make_pool, sample_pool
 from eqflow.score.schedule import ContinuousSchedule, CosineSchedule, LinearSchedule, Schedule
@@ -32,18 +35,23 @@ __all__ = [
     "DensityScore",
     "DensityShape",
     "DensityTraining",
+    "Fields",
     "Folding",
     "Gaussian",
     "KernelScore",
     "LinearSchedule",
     "Mixture",
     "PatternDenoiser",
+    "PatternFit",
     "PatternScore",
     "PatternShape",
+    "PatternTraining",
     "Points",
     "Pool",
     "Schedule",
     "Score",
+    "Simulated",
+    "Stored",
     "cluster",
     "denoise",
     "folding",
@@ -51,4 +59,5 @@ __all__ = [
     "sample_pool",
     "train_denoiser",
     "train_density",
+    "train_pattern",
 ]

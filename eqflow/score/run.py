@@ -32,7 +32,7 @@ class Run:
 
     def __init__(self, networks: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer, identity: Tensor):
         self.networks, self.optimiser, self.identity = dict(networks), optimiser, identity
-        self.step, self.history = 0, []
+        self.step, self.history, self.losses = 0, [], []
 
     def advance(self) -> Tensor:
         """One step; the loss before it, [] and without a gradient."""
@@ -49,6 +49,7 @@ class Run:
             parts["adam"] |= {f"{index}.{name}": value for name, value in values.items()}
         tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
         tensors |= {"step": torch.tensor(self.step), "history": self.table(), "identity": self.identity}
+        tensors["losses"] = torch.stack(self.losses) if self.losses else torch.empty(0)
         return {name: value.detach().clone() for name, value in tensors.items()}
 
     def load(self, state: State) -> None:
@@ -63,6 +64,7 @@ class Run:
                 "start without it, or train as it was"
             )
         self.step, self.history = int(state["step"]), state["history"].tolist()
+        self.losses = list(state["losses"])
 
         def part(name: str) -> State:
             return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
@@ -85,26 +87,36 @@ class Run:
         every: int,
         save: Callable[[State], None] | None = None,
         progress: Callable[[int, float, float], None] | None = None,
+        *,
+        watch: Callable[[int], bool] | None = None,
     ) -> None:
         """To the last step, with a look, a checkpoint and a word every so often.
+
+        Args:
+            steps: the last one.
+            every: steps between two looks.
+            save: takes a checkpoint at each look, and whenever `watch` asks for one.
+            progress: takes (step, mean training loss since the look before, what was looked at).
+            watch: takes the number of every step, and says whether it is time for a checkpoint.
 
         Raises:
             FloatingPointError: the loss is no number any more.
         """
-        losses: list[Tensor] = []
         while self.step < steps:
             with torch.enable_grad():
-                losses.append(self.advance())
-            if self.step % every == 0 or self.step == steps:
-                loss, seen = float(torch.stack(losses).double().mean()), self.look()
+                self.losses.append(self.advance())
+            looking = self.step % every == 0 or self.step == steps
+            if looking:
+                loss, seen = float(torch.stack(self.losses).double().mean()), self.look()
                 if not math.isfinite(loss):
                     raise FloatingPointError(f"the loss became {loss} before step {self.step}: take a smaller rate")
-                losses.clear()
+                self.losses.clear()
                 self.history.append([self.step, loss, seen])
-                if save is not None:
-                    save(self.state())
-                if progress is not None:
-                    progress(self.step, loss, seen)
+            wanted = watch is not None and watch(self.step)
+            if save is not None and (looking or wanted):
+                save(self.state())
+            if progress is not None and looking:
+                progress(self.step, loss, seen)
 
 
 def cosine(fraction: float) -> float:
