@@ -1,17 +1,24 @@
 """How alike, how close, how chaotic, how well kept: numbers for flows, scores and sets of points, with their errors."""
 
+from eqflow.metrics.denoising import DenoisingError, DenoisingReport, denoising_error, denoising_report
 from eqflow.metrics.lyapunov import Lyapunov, lyapunov_spectrum
 from eqflow.metrics.mmd import MMD, MMDTest, mmd, mmd_test
 from eqflow.metrics.nulls import DirectionNull, ShuffleNull, permutation_null, random_skew_fields
+from eqflow.metrics.random_field import GaussianField, GaussianScore
 from eqflow.metrics.residual import Residual, Stein, residual, stein
 from eqflow.metrics.similarity import MeanSimilarity, align, cosines, mean_similarity, similarity
 from eqflow.metrics.spectrum import radial_spectrum
 from eqflow.metrics.symmetry import SignSymmetries, sign_symmetries
 from eqflow.metrics.two_trajectories import largest_exponent
+from eqflow.metrics.wiener import Trivial, Wiener
 
 __all__ = [
     "MMD",
+    "DenoisingError",
+    "DenoisingReport",
     "DirectionNull",
+    "GaussianField",
+    "GaussianScore",
     "Lyapunov",
     "MMDTest",
     "MeanSimilarity",
@@ -19,8 +26,12 @@ __all__ = [
     "ShuffleNull",
     "SignSymmetries",
     "Stein",
+    "Trivial",
+    "Wiener",
     "align",
     "cosines",
+    "denoising_error",
+    "denoising_report",
     "largest_exponent",
     "lyapunov_spectrum",
     "mean_similarity",
