@@ -1,11 +1,13 @@
 """How alike, how close, how chaotic, how well kept: numbers for flows, scores and sets of points, with their errors."""
 
 from eqflow.metrics.denoising import DenoisingError, DenoisingReport, denoising_error, denoising_report
+from eqflow.metrics.equivariance import TURNS, equivariance_error
 from eqflow.metrics.lyapunov import Lyapunov, lyapunov_spectrum
 from eqflow.metrics.mmd import MMD, MMDTest, mmd, mmd_test
 from eqflow.metrics.nulls import DirectionNull, ShuffleNull, permutation_null, random_skew_fields
 from eqflow.metrics.random_field import GaussianField, GaussianScore
 from eqflow.metrics.residual import Residual, Stein, residual, stein
+from eqflow.metrics.score_quality import Asymmetry, FieldStein, asymmetry, stein_identity
 from eqflow.metrics.similarity import MeanSimilarity, align, cosines, mean_similarity, similarity
 from eqflow.metrics.spectrum import radial_spectrum
 from eqflow.metrics.symmetry import SignSymmetries, sign_symmetries
@@ -14,9 +16,12 @@ from eqflow.metrics.wiener import Trivial, Wiener
 
 __all__ = [
     "MMD",
+    "TURNS",
+    "Asymmetry",
     "DenoisingError",
     "DenoisingReport",
     "DirectionNull",
+    "FieldStein",
     "GaussianField",
     "GaussianScore",
     "Lyapunov",
@@ -29,9 +34,11 @@ __all__ = [
     "Trivial",
     "Wiener",
     "align",
+    "asymmetry",
     "cosines",
     "denoising_error",
     "denoising_report",
+    "equivariance_error",
     "largest_exponent",
     "lyapunov_spectrum",
     "mean_similarity",
@@ -44,4 +51,5 @@ __all__ = [
     "sign_symmetries",
     "similarity",
     "stein",
+    "stein_identity",
 ]
