@@ -11,6 +11,8 @@ from eqflow.metrics.score_quality import Asymmetry, FieldStein, asymmetry, stein
 from eqflow.metrics.similarity import MeanSimilarity, align, cosines, mean_similarity, similarity
 from eqflow.metrics.spectrum import radial_spectrum
 from eqflow.metrics.symmetry import SignSymmetries, sign_symmetries
+from eqflow.metrics.tracking import track_solitons
+from eqflow.metrics.tracks import MeanSquareDisplacement, Tracks
 from eqflow.metrics.two_trajectories import largest_exponent
 from eqflow.metrics.wiener import Trivial, Wiener
 
@@ -27,10 +29,12 @@ __all__ = [
     "Lyapunov",
     "MMDTest",
     "MeanSimilarity",
+    "MeanSquareDisplacement",
     "Residual",
     "ShuffleNull",
     "SignSymmetries",
     "Stein",
+    "Tracks",
     "Trivial",
     "Wiener",
     "align",
@@ -52,4 +56,5 @@ __all__ = [
     "similarity",
     "stein",
     "stein_identity",
+    "track_solitons",
 ]
