@@ -19,6 +19,7 @@ from eqflow.cli.info import info
 from eqflow.cli.presets import presets
 from eqflow.cli.rollout import rollout
 from eqflow.cli.show import show
+from eqflow.cli.train import train
 
 app = typer.Typer(
     cls=Commands,
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    generate, fit, infer, discover, density, cluster, denoise, rollout, info, show, presets, backends,
+    generate, train, fit, infer, discover, density, cluster, denoise, rollout, info, show, presets, backends,
 ):  # fmt: skip
     app.command()(_command)
 
@@ -48,6 +49,7 @@ def _eqflow(
     eqflow fit lorenz                                 from points to the flow that keeps them
     eqflow rollout lorenz-flow --out path             follow it
     eqflow discover wave                              from still pictures to their equation
+    eqflow train wave                                 from still pictures to their score
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -115,9 +115,13 @@ def source(folder: Path, samples: range, given: dict[str, Any], where: str) -> _
     given["source"], given["flow"] = "run", None  # the same flow, whatever path and word led to it
     signal = kept.about["alpha"] ** 0.5
     advice = "" if given["eta"] else "; where no points were the flow is a guess: --eta 0.1 pulls back to them"
-    units = kept.mean, kept.sd / signal
+
+    def recorded(state: Any) -> Any:
+        return kept.mean.to(state) + (kept.sd / signal).to(state) * state
+
     names = tuple(kept.about["names"])
-    return _sources.Source(kept.about["name"], dynamics, start, about, 0.02, names=names, advice=advice, units=units)
+    name = kept.about["name"]
+    return _sources.Source(name, dynamics, start, about, 0.02, names=names, advice=advice, recorded=recorded)
 
 
 def _flow(text: str | None, kept: Any) -> tuple[str, int]:

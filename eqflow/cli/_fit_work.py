@@ -70,7 +70,12 @@ def _fit(folder: FitFolder, cloud: Any, request: dict[str, Any], where: str) -> 
 
 
 def staged(
-    folder: Fitted, name: str, where: str, work: Callable[[Callable], Any], draw: Callable[[Path, Any], None]
+    folder: Fitted,
+    name: str,
+    where: str,
+    work: Callable[[Callable], Any],
+    draw: Callable[[Path, Any], None],
+    meter: Any = None,
 ) -> dict[str, Any]:
     """Work that shows how far it is and can be stopped, alone in its folder; then its files; the report.
 
@@ -80,6 +85,7 @@ def staged(
         where: the device, for the report.
         work: calls its argument with a `Progress` from time to time; gives tensors, about and report.
         draw: writes the picture of what the work gave.
+        meter: rates and words; None: those of any stages.
     """
     from eqflow.cli import _job, _stages
     from eqflow.data.lock import Lock
@@ -89,7 +95,7 @@ def staged(
     lock = Lock.take(folder.stages / "lock")
     if lock is None:
         raise Problem(f"another process fits in {folder.path}: wait for it, or choose another --out")
-    meter = _stages.Meter()
+    meter = meter or _stages.Meter()
     try:
         fitted = _job.run(work, _stages.display(meter, name), lambda: _part(meter, folder.path))
         save_tensors(folder.tensors, fitted.tensors, fitted.about)

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from eqflow.cli import _sources
-from eqflow.cli._shell import Problem, usage
+from eqflow.cli._shell import Problem, choice, usage
 from eqflow.cli._words import number
 
 _SKEW = ("eta", "kernel", "integrator")
+_FIELDS = ("alpha", "size", "clip", "precision")
 _OF = {
     "gaussian": ("covariance", "dimension", *_SKEW),
     "mixture": ("means", "weights", "covariance", *_SKEW),
     "points": ("alpha", "dataset", "columns", *_SKEW),
     "gray-scott": ("size",),
     "run": ("flow", "eta", "integrator"),
+    "score": (*_FIELDS, *_SKEW),
+    "pretrained": (*_FIELDS, *_SKEW),
 }
 
 
@@ -23,10 +26,16 @@ def kind(source: str | None, file: Path | None, given: dict[str, Any]) -> tuple[
     """Which source, the name of a preset or folder, and no option that belongs to another source."""
     word, _, name = (source or "").partition(":")
     if word not in _OF and source and Path(source).is_dir():
-        word, name = "run", source
-        if not (Path(source) / "fit.json").is_file():
-            raise Problem(f"expected {source} to be the folder of a fit, but it has no fit.json: see `eqflow fit`")
-    elif word not in _OF or word == "run" or bool(name) != (word == "gray-scott"):
+        made = {"fit.json": "run", "train.json": "score"}
+        word, name = next((kind for file, kind in made.items() if (Path(source) / file).is_file()), ""), source
+        if not word:
+            raise Problem(
+                f"expected {source} to be the folder of a fit or a score, but it has no {' or '.join(made)}: see "
+                "`eqflow fit` and `eqflow train`"
+            )
+    elif word == "pretrained" and name:
+        name = str(source)
+    elif word not in _OF or word in ("run", "score") or bool(name) != (word == "gray-scott"):
         raise usage(f"expected a source: {_sources.KINDS}, got {source!r}")
     if (file is not None) != (word == "points"):
         got = "no file" if file is None else f"a file with {source}"
@@ -52,6 +61,8 @@ def check(given: dict[str, Any], ranks: int) -> None:
         number("--dt", given["dt"], above=0)
     if given["eta"] is not None:
         number("--eta", given["eta"], least=0)
+    if given["precision"] is not None:
+        choice("--precision", given["precision"], ("bfloat16", "float32"))
 
 
 def check_show(show: Path, steps: int, every: int | None, overwrite: bool) -> None:

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,27 +117,23 @@ def _work(
             seed=given["seed"],
             first_sample=samples.start,
             observers=[
-                _in_units(recorder, source.units),
+                recorder if source.recorded is None else Recorded(recorder, source.recorded),
                 Watcher(lambda step, time: observer(Progress(step, steps)), block),
             ],
             checkpoint=Checkpoint(folder.checkpoint, every=block, seconds=5.0),
         )
 
 
-class InUnits:
-    """A recorder of offset + factor * state: the file has the units of the data, the rollout its own."""
+class Recorded:
+    """A recorder of a function of the state: the file has the units of the data, the rollout its own."""
 
-    def __init__(self, recorder: Any, offset: Any, factor: Any):
-        self._recorder, self._offset, self._factor = recorder, offset, factor
+    def __init__(self, recorder: Any, function: Callable[[Any], Any]):
+        self._recorder, self._function = recorder, function
         self.every, self.options = recorder.every, recorder.options
         self.state_dict, self.load_state_dict = recorder.state_dict, recorder.load_state_dict
 
     def observe(self, step: int, time: float, state: Any) -> None:
-        self._recorder.observe(step, time, self._offset.to(state) + self._factor.to(state) * state)
-
-
-def _in_units(recorder: Any, units: tuple[Any, Any] | None) -> Any:
-    return recorder if units is None else InUnits(recorder, *units)
+        self._recorder.observe(step, time, self._function(state))
 
 
 def _as_options(error: BaseException | Warning) -> str:

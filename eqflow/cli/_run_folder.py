@@ -9,6 +9,7 @@ A fit       fit.json                           the options, likewise
             flow.png                           the picture
             .fit/<stage>.pt                    checkpoints, until all is done
 A density   density.json, density.safetensors, report.json, density.png, .density/training.pt, likewise
+A score     train.json, score.safetensors, report.json, score.png, .train/training.pt, likewise
 """
 
 from __future__ import annotations
@@ -124,6 +125,15 @@ class DensityFolder(Fitted):
     kind = "density"
     stem = "density"
     own = ("report.json", "density.safetensors", "density.png", ".density/*.pt")
+    advice = "take another --out"
+
+
+class ScoreFolder(Fitted):
+    """The paths of a score of patterns."""
+
+    kind = "train"
+    stem = "score"
+    own = ("report.json", "score.safetensors", "score.png", ".train/*.pt")
     advice = "take another --out"
 
 

@@ -1,4 +1,4 @@
-"""What is in the folder of a fit, a density or a rollout, for `eqflow info` and `eqflow show`."""
+"""What is in the folder of a fit, a density, a score or a rollout, for `eqflow info` and `eqflow show`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 
 import typer
 
-from eqflow.cli._run_folder import DensityFolder, FitFolder, RunFolder
+from eqflow.cli._run_folder import DensityFolder, FitFolder, RunFolder, ScoreFolder
 from eqflow.cli._shell import Problem, usage
 from eqflow.cli._words import bytes_, count
 
-KINDS = {"fit": FitFolder, "density": DensityFolder, "rollout": RunFolder}
+KINDS = {"fit": FitFolder, "density": DensityFolder, "train": ScoreFolder, "rollout": RunFolder}
+WORDS = {"train": "score"}  # what a command makes, where it is not its name
 
 
 def kind(folder: Path) -> str | None:
-    """Which command made this folder, "fit", "density" or "rollout"; None for none of them."""
+    """Which command made this folder, one of `KINDS`; None for none of them."""
     return next((word for word in KINDS if (folder / f"{word}.json").is_file()), None)
 
 
@@ -30,7 +31,7 @@ def tell(folder: Path, kind: str, as_json: bool) -> bool:
         typer.echo(json.dumps({"folder": str(folder), "kind": kind, **facts}, indent=2, ensure_ascii=False))
         return facts["complete"]
     word, colour = ("complete", "green") if facts["complete"] else ("not complete", "red")
-    typer.echo(f"{folder}\n{'state':<10}{typer.style(word, fg=colour, bold=True)}, a {kind}")
+    typer.echo(f"{folder}\n{'state':<10}{typer.style(word, fg=colour, bold=True)}, a {WORDS.get(kind, kind)}")
     for line in lines:
         typer.echo(line)
     if not facts["complete"]:
@@ -39,14 +40,14 @@ def tell(folder: Path, kind: str, as_json: bool) -> bool:
 
 
 def _learned(folder: Path, kind: str) -> tuple[dict[str, Any], list[str]]:
-    from eqflow.cli import _density_work, _fit_report
+    from eqflow.cli import _density_work, _fit_report, _train_report
     from eqflow.cli._fit_work import complete
 
     files = KINDS[kind](folder)
     options, report = files.begun(), complete(files)
     if report is None:
-        return {"complete": False, "options": options}, [f"{'points':<10}{', '.join(options['names'])}"]
-    told = (_fit_report if kind == "fit" else _density_work).lines(report)
+        return {"complete": False, "options": options}, [f"{'channels':<10}{', '.join(options['names'])}"]
+    told = {"fit": _fit_report, "density": _density_work, "train": _train_report}[kind].lines(report)
     made = report["made"]
     size = bytes_(files.tensors.stat().st_size)
     lines = [
@@ -71,6 +72,7 @@ def _rollout(folder: Path) -> tuple[dict[str, Any], list[str]]:
     facts = {"complete": len(found) == options["ranks"], "options": options, "files": [path.name for path in found]}
     data = options["source_data"]
     fit = f"{data['flow']} of the fit of {data['fit']}" if "fit" in data else options["source"]
+    fit = f"the score of {data['score']}, alpha {data['alpha']:.5g}" if "score" in data else fit
     return facts, [
         f"{'source':<10}{fit}",
         f"{'steps':<10}{count(options['steps'])} of {options['dt']:g}, {count(kept)} frames",
@@ -80,15 +82,15 @@ def _rollout(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def show(folder: Path, kind: str, target: Path) -> None:
-    """The picture of a fit or a density, or a picture or film of a rollout."""
-    path = shlex.quote(str(folder))
+    """The picture of a fit, a density or a score, or a picture or film of a rollout."""
+    path, word = shlex.quote(str(folder)), WORDS.get(kind, kind)
     if kind != "rollout":
         picture = KINDS[kind](folder).picture
         if target.suffix.lower() != ".png":
-            advice = ": roll it out for a film" if kind == "fit" else ""
-            raise usage(f"expected --out to end in .png for a {kind}, got {str(target)!r}{advice}")
+            advice = "" if kind == "density" else ": roll it out for a film"
+            raise usage(f"expected --out to end in .png for a {word}, got {str(target)!r}{advice}")
         if not picture.exists():
-            raise Problem(f"expected a finished {kind} in {folder}: the same `eqflow {kind}` again goes on")
+            raise Problem(f"expected a finished {word} in {folder}: the same `eqflow {kind}` again goes on")
         shutil.copyfile(picture, target)
         return
     from eqflow.cli import _rollout_picture

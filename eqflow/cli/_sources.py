@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from eqflow.cli import _words
 from eqflow.cli._shell import Problem, in_options, one_line, usage
 
-KINDS = "gaussian, mixture, points FILE, gray-scott:PRESET or RUN, the folder of a fit"
+KINDS = "gaussian, mixture, points FILE, gray-scott:PRESET, pretrained:NAME, or RUN, the folder of a fit or a score"
 
 
 class Source(NamedTuple):
@@ -21,7 +22,7 @@ class Source(NamedTuple):
     dt: float = 0.01
     names: tuple[str, ...] | None = None  # of the coordinates
     advice: str = ""  # where it diverges
-    units: tuple[Any, Any] | None = None  # offset and factor from the state to the numbers of the file
+    recorded: Callable[[Any], Any] | None = None  # from the state to the numbers of the file; None: as it is
 
 
 def matrix(option: str, text: str) -> list[list[float]]:
@@ -134,6 +135,10 @@ def source(kind: str, name: str, samples: range, given: dict[str, Any], where: s
         from eqflow.cli import _fit_source
 
         return _fit_source.source(Path(name), samples, given, where)
+    if kind in ("score", "pretrained"):
+        from eqflow.cli import _score_source
+
+        return _score_source.source(name, samples, given, where)
     import torch
 
     from eqflow.dynamics import SkewFlow

@@ -1,4 +1,4 @@
-"""`eqflow info`: what is in a dataset, a fit, a density or a rollout, is it complete, is it still what was written."""
+"""`eqflow info`: what is in a folder, is it complete, is it still what was written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def info(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The same for programs.")] = False,
 ) -> None:
-    """What is in a dataset, a fit, a density or a rollout, is it complete, do the checksums of a dataset hold.
+    """What is in a dataset, a fit, a density, a score or a rollout, is it complete, do the checksums of a dataset hold.
 
     Exit code 1 if not.
 

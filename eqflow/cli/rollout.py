@@ -16,7 +16,10 @@ _SYSTEM, _RUN, _FILES = "System", "Run", "Files"
 
 def rollout(
     source: Annotated[
-        str | None, typer.Argument(help="gaussian, mixture, points FILE, gray-scott:PRESET or RUN.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="gaussian, mixture, points FILE, gray-scott:PRESET, pretrained:NAME or RUN.", show_default=False
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Argument(help="With points: a .csv, .npy or .hdf5 file.", show_default=False)
@@ -24,7 +27,7 @@ def rollout(
     out: Annotated[Path | None, option("--out", "-o", help="Folder of the rollout. Required.", panel=_FILES)] = None,
     steps: Annotated[int, whole_option("--steps", help="Time steps.", panel=_RUN)] = 1000,
     dt: Annotated[
-        float | None, real_option("--dt", help="Time step. Default: 0.01; run 0.02; the preset's.", panel=_RUN)
+        float | None, real_option("--dt", help="Time step. Default: 0.01; run, score 0.02; the preset's.", panel=_RUN)
     ] = None,
     batch: Annotated[int, whole_option("--batch", "-n", help="Samples that move at once.", panel=_RUN)] = 64,
     every: Annotated[
@@ -47,13 +50,16 @@ def rollout(
         str | None,
         option(
             "--kernel",
-            help="Skew part: rotation:GAMMA, random:SEED[:RADIUS], matrix:'0,-1;1,0' or none. Default: rotation:1.",
+            help="Skew part: rotation:GAMMA, random:SEED[:RADIUS], matrix:'0,-1;1,0' or none. Default: rotation:1; "
+            "of a score rotation:-0.707, as Gray-Scott turns.",
             panel=_SYSTEM,
         ),
     ] = None,
     alpha: Annotated[
         float | None,
-        real_option("--alpha", help="Points: squared signal, 1 - noise variance. Default: 0.95.", panel=_SYSTEM),
+        real_option(
+            "--alpha", help="Squared signal, 1 - noise variance. Default: points 0.95; score its own.", panel=_SYSTEM
+        ),
     ] = None,
     dataset: Annotated[
         str | None, option("--dataset", help="Points: which one of an HDF5 file.", panel=_SYSTEM)
@@ -72,7 +78,15 @@ def rollout(
         option("--covariance", help="'2,0.5;0.5,0.7', or a variance. Default: 1; mixture 0.25.", panel=_SYSTEM),
     ] = None,
     dimension: Annotated[int | None, whole_option("--dimension", help="Gaussian. Default: 2.", panel=_SYSTEM)] = None,
-    size: Annotated[str | None, option("--size", help="Gray-Scott: N or HxW. Default: 128.", panel=_SYSTEM)] = None,
+    size: Annotated[
+        str | None, option("--size", help="Gray-Scott, score: N or HxW. Default: 128; the score's.", panel=_SYSTEM)
+    ] = None,
+    clip: Annotated[
+        bool | None, option("--clip", help="Score: clamp the clean field, as the paper's code did.", panel=_SYSTEM)
+    ] = None,
+    precision: Annotated[
+        str | None, option("--precision", help="Score: bfloat16, its default, or float32.", panel=_SYSTEM)
+    ] = None,
     show: Annotated[
         Path | None, option("--show", help="A picture (.png) or film (.gif, .mp4) at the end.", panel=_FILES)
     ] = None,
@@ -80,11 +94,13 @@ def rollout(
 ) -> None:
     """Follow dynamics that keep a density: dx = (v + eta s) dt + sqrt(2 eta) dW, or the ground truth.
 
-    v is K * s with a skew kernel K and the score s, or the flow of a fit: RUN is the folder that `eqflow fit` made.
+    v is K * s with a skew kernel K and the score s, or the flow of a fit: RUN is a folder that `eqflow train` or
+    `eqflow fit` made. Of a score the clean fields are kept, in the units of the data.
 
     The same command goes on where it was stopped, with the same numbers; torchrun splits the samples over ranks.
 
     \b
+    eqflow rollout pretrained:wave --batch 4 --steps 500 --every 5 --out waves --show waves.gif
     eqflow rollout mixture --steps 2000 --every 20 --out two --show two.png
     eqflow rollout points cloud.csv --alpha 0.98 --kernel rotation:0.7 --out cloud --show cloud.gif --every 10
     eqflow rollout lorenz-flow --steps 5000 --every 5 --out path --show path.png

@@ -1,4 +1,4 @@
-"""`eqflow show`: a picture of a dataset, a fit, a density or a rollout, or a film."""
+"""`eqflow show`: a picture of a dataset, a fit, a density, a score or a rollout, or a film."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def show(
 ) -> None:
     """A picture of a dataset, or a film of its trajectories. A file that exists is replaced with --overwrite only.
 
-    Of a fit, a density and a rollout too, without the options that choose among samples and fields.
+    Of a fit, a density, a score and a rollout too, without the options that choose among samples and fields.
 
     \b
     eqflow show wave

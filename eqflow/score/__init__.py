@@ -18,6 +18,7 @@ from eqflow.score.pattern_train import PatternFit, train_pattern
 from eqflow.score.points import Points
 from eqflow.score.pool import Pool, make_pool, sample_pool
 from eqflow.score.schedule import ContinuousSchedule, CosineSchedule, LinearSchedule, Schedule
+from eqflow.score.stored import StoredScore, about_score, pretrained, read_score
 from eqflow.score.train import DenoiserFit, DenoiserTraining, train_denoiser
 
 __all__ = [
@@ -52,10 +53,14 @@ __all__ = [
     "Score",
     "Simulated",
     "Stored",
+    "StoredScore",
+    "about_score",
     "cluster",
     "denoise",
     "folding",
     "make_pool",
+    "pretrained",
+    "read_score",
     "sample_pool",
     "train_denoiser",
     "train_density",

@@ -110,7 +110,7 @@ def test_one_dimension_has_nothing_to_turn(tmp_path):
 
 
 WRONG = {
-    "no source": ([], "expected a source: gaussian, mixture, points FILE, gray-scott:PRESET or RUN"),
+    "no source": ([], "expected a source: gaussian, mixture, points FILE, gray-scott:PRESET, pretrained:NAME, or RUN"),
     "another source": (["lorenz"], "got 'lorenz'"),
     "points without a file": (["points"], "got no file"),
     "a file without points": (["gaussian", "x.csv"], "expected a file with the source points"),

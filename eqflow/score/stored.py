@@ -1,0 +1,139 @@
+"""Scores of patterns in files: those of `eqflow train`, and those that come with the package."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from eqflow.score.pattern import PatternDenoiser
+from eqflow.score.pattern_shape import PatternShape
+from eqflow.systems.gray_scott import GrayScott, initial_state
+
+FORMAT = 1
+_UNSEEN = 2**30  # number of the first simulated sample: no training and no dataset gets so far
+_WEIGHTS = "denoiser."
+
+
+class StoredScore(NamedTuple):
+    """A denoiser for patterns with what is needed to use it."""
+
+    denoiser: PatternDenoiser
+    name: str
+    channels: tuple[str, ...]
+    offset: Tensor  # [channels, 1, 1]: data = offset + factor * field
+    factor: Tensor
+    size: tuple[int, int]  # of the grids that it was trained on
+    system: GrayScott | None  # whose final states the fields are, where that is known
+    steps: int | None  # to a final state
+    starts: Tensor | None  # clean fields, [samples, channels, height, width], where no system makes them
+    about: dict[str, Any]  # everything that the file says
+
+    def fields(
+        self, samples: range, *, seed: int = 0, size: tuple[int, int] | None = None, backend: str = "auto"
+    ) -> Tensor:
+        """Clean fields that no training has seen: simulated, or the ones that were kept apart, over and over.
+
+        Args:
+            samples: their numbers.
+            seed: of the simulation's starts.
+            size: of the grid; None: the training's.
+            backend: of the simulation.
+
+        Returns:
+            float32 [samples, channels, height, width] on the CPU, in the units of the denoiser.
+
+        Raises:
+            ValueError: fields of another size are asked for where no system is known.
+        """
+        size = size or self.size
+        if self.system is not None:
+            numbers = torch.arange(samples.start, samples.stop) + _UNSEEN
+            start = initial_state("discs", numbers, *size, seed=seed, parameters=self.system)
+            return (self.system.run(start, self.steps, backend=backend) - self.offset) / self.factor
+        if size != self.size:
+            raise ValueError(
+                f"expected the grid of the kept fields, {self.size[0]} x {self.size[1]}, got {size[0]} x {size[1]}: no "
+                "system is known that would make others"
+            )
+        return self.starts[torch.tensor(samples) % len(self.starts)]
+
+
+def about_score(
+    denoiser: PatternDenoiser,
+    *,
+    name: str,
+    channels: list[str],
+    offset: list[float],
+    factor: list[float],
+    size: tuple[int, int],
+    system: dict[str, Any] | None,
+    apart: Tensor,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the note of a file that `read_score` reads."""
+    about = {"format": FORMAT, "shape": denoiser.shape.config(), "name": name, "channels": channels}
+    about |= {"offset": offset, "factor": factor, "size": list(size), "system": system}
+    tensors = {_WEIGHTS + key: value for key, value in denoiser.state_dict().items()}
+    return tensors | ({} if system else {"starts": apart}), about
+
+
+def read_score(path: str | os.PathLike) -> StoredScore:
+    """The score in a file.
+
+    Raises:
+        ValueError: there is none, it is damaged, or another version wrote it.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = json.loads((file.metadata() or {})["eqflow"])
+    except FileNotFoundError:
+        raise ValueError(f"expected a score in {path}: no such file") from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}): train again") from None
+    if about.get("format") != FORMAT:
+        raise ValueError(
+            f"expected a score of format {FORMAT} in {path}, got {about.get('format')}: another version of eqflow made "
+            "it, so install that one, or train again"
+        )
+    shape = PatternShape.from_config(about["shape"])
+    denoiser = PatternDenoiser(shape, [0.0] * shape.channels, [1.0] * shape.channels)
+    weights = {name.removeprefix(_WEIGHTS): value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
+    denoiser.load_state_dict(weights)
+    offset, factor = (torch.tensor(about[name]).view(-1, 1, 1) for name in ("offset", "factor"))
+    system, (height, width) = about["system"], about["size"]
+    return StoredScore(
+        denoiser.requires_grad_(False),
+        about["name"],
+        tuple(about["channels"]),
+        offset,
+        factor,
+        (height, width),
+        GrayScott(**system["parameters"]) if system else None,
+        system["steps"] if system else None,
+        tensors.get("starts"),
+        about,
+    )
+
+
+def _shipped() -> dict[str, Path]:
+    folder = Path(str(resources.files("eqflow"))) / "pretrained"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def pretrained(name: str) -> StoredScore:
+    """A score that comes with the package: Gray-Scott "life", "maze", "spirals" or "wave", 128 x 128, 10,000 steps.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    there = _shipped()
+    if name not in there:
+        raise ValueError(f"expected a pretrained score {' or '.join(there)}, got {name!r}: `eqflow train` makes others")
+    return read_score(there[name])
