@@ -131,6 +131,8 @@ def stein_identity(
 ) -> FieldStein:
     """E[s . x] / d, and its share at every wave number: necessary of a score, though not sufficient.
 
+    Only second moments enter, so the score of a Gaussian field of the same spectrum obeys it on any data.
+
     Args:
         score: s of the density that the states are of, whatever their coordinates.
         states: independent x of it, noised afresh.

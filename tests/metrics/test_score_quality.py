@@ -122,6 +122,13 @@ def test_stein_does_not_mind_a_mean():
     assert about.worst < 4
 
 
+def test_stein_cannot_tell_the_score_of_the_gaussian_twin():
+    alpha, cloud = 0.9, GaussianField.radial(lambda wave: 60 * (-8 * wave.square()).exp(), [[1.0]], (16, 12))
+    clean = cloud.sample(400, seed=6).sign()
+    states = math.sqrt(alpha) * clean + math.sqrt(1 - alpha) * normals(400, 1, 16, 12, seed=8)
+    assert stein_identity(GaussianField.fit(clean).score(alpha), states).worst < 4
+
+
 def test_the_error_of_stein_is_the_spread_between_repeats():
     values = [stein_identity(lambda x: -x, normals(20, 1, 8, 8, seed=seed)) for seed in range(300)]
     for value, error in (("product", "product_error"), ("spectrum", "spectrum_error")):
