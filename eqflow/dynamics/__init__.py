@@ -14,6 +14,7 @@ from eqflow.dynamics.invariant import InvariantFlow
 from eqflow.dynamics.learned import LearnedFlow
 from eqflow.dynamics.limits import StepWarning
 from eqflow.dynamics.modes import Modes
+from eqflow.dynamics.paired import Paired, paired_rollout
 from eqflow.dynamics.polynomials import PolynomialField
 from eqflow.dynamics.rollout import Result, rollout
 from eqflow.dynamics.training import fit_flow
@@ -31,6 +32,7 @@ __all__ = [
     "LearnedFlow",
     "Modes",
     "NoisyFlow",
+    "Paired",
     "PolynomialField",
     "PolynomialSums",
     "Result",
@@ -42,6 +44,7 @@ __all__ = [
     "diagnose",
     "fit_flow",
     "observers",
+    "paired_rollout",
     "rollout",
     "skew",
 ]

@@ -2,6 +2,7 @@
 
 from eqflow.metrics.denoising import DenoisingError, DenoisingReport, denoising_error, denoising_report
 from eqflow.metrics.equivariance import TURNS, equivariance_error
+from eqflow.metrics.fidelity import Cosines, Fidelity, displacement_cosines, fidelity
 from eqflow.metrics.lyapunov import Lyapunov, lyapunov_spectrum
 from eqflow.metrics.mmd import MMD, MMDTest, mmd, mmd_test
 from eqflow.metrics.nulls import DirectionNull, ShuffleNull, permutation_null, random_skew_fields
@@ -20,9 +21,11 @@ __all__ = [
     "MMD",
     "TURNS",
     "Asymmetry",
+    "Cosines",
     "DenoisingError",
     "DenoisingReport",
     "DirectionNull",
+    "Fidelity",
     "FieldStein",
     "GaussianField",
     "GaussianScore",
@@ -42,7 +45,9 @@ __all__ = [
     "cosines",
     "denoising_error",
     "denoising_report",
+    "displacement_cosines",
     "equivariance_error",
+    "fidelity",
     "largest_exponent",
     "lyapunov_spectrum",
     "mean_similarity",
