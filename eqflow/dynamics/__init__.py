@@ -1,6 +1,7 @@
 """Dynamics that keep a distribution: flows made from a score, solved for or learned, and rollouts that follow them."""
 
 from eqflow.dynamics import observers, skew
+from eqflow.dynamics.as_released import similarity_as_released
 from eqflow.dynamics.checkpoint import ResumeError
 from eqflow.dynamics.closed_form import PolynomialSums, closed_form
 from eqflow.dynamics.diagnosis import Diagnosis, diagnose
@@ -46,5 +47,6 @@ __all__ = [
     "observers",
     "paired_rollout",
     "rollout",
+    "similarity_as_released",
     "skew",
 ]

@@ -1,6 +1,7 @@
 """How alike, how close, how chaotic, how well kept: numbers for flows, scores and sets of points, with their errors."""
 
 from eqflow.metrics.denoising import DenoisingError, DenoisingReport, denoising_error, denoising_report
+from eqflow.metrics.ensemble import EnsembleReport, compare_ensembles, spectrum_log_ratio, two_point_correlation
 from eqflow.metrics.equivariance import TURNS, equivariance_error
 from eqflow.metrics.fidelity import Cosines, Fidelity, displacement_cosines, fidelity
 from eqflow.metrics.lyapunov import Lyapunov, lyapunov_spectrum
@@ -25,6 +26,7 @@ __all__ = [
     "DenoisingError",
     "DenoisingReport",
     "DirectionNull",
+    "EnsembleReport",
     "Fidelity",
     "FieldStein",
     "GaussianField",
@@ -42,6 +44,7 @@ __all__ = [
     "Wiener",
     "align",
     "asymmetry",
+    "compare_ensembles",
     "cosines",
     "denoising_error",
     "denoising_report",
@@ -59,7 +62,9 @@ __all__ = [
     "residual",
     "sign_symmetries",
     "similarity",
+    "spectrum_log_ratio",
     "stein",
     "stein_identity",
     "track_solitons",
+    "two_point_correlation",
 ]
