@@ -4,6 +4,7 @@ from eqflow.dynamics import observers, skew
 from eqflow.dynamics.as_released import similarity_as_released
 from eqflow.dynamics.checkpoint import ResumeError
 from eqflow.dynamics.closed_form import PolynomialSums, closed_form
+from eqflow.dynamics.corrected import CorrectedFlow
 from eqflow.dynamics.diagnosis import Diagnosis, diagnose
 from eqflow.dynamics.field import Field, NoisyFlow
 from eqflow.dynamics.flip import Flip, choose_flip
@@ -21,6 +22,7 @@ from eqflow.dynamics.rollout import Result, rollout
 from eqflow.dynamics.training import fit_flow
 
 __all__ = [
+    "CorrectedFlow",
     "Diagnosis",
     "Diverged",
     "DivergenceGuard",
