@@ -9,6 +9,8 @@ import typer
 from eqflow.cli._shell import USAGE, Commands, version
 from eqflow.cli.backends import backends
 from eqflow.cli.cluster import cluster
+from eqflow.cli.compare import compare
+from eqflow.cli.demo import demo
 from eqflow.cli.denoise import denoise
 from eqflow.cli.density import density
 from eqflow.cli.discover import discover
@@ -28,7 +30,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    generate, train, fit, infer, discover, density, cluster, denoise, rollout, info, show, presets, backends,
+    generate, train, compare, demo, fit, infer, discover, density, cluster, denoise, rollout, info, show, presets,
+    backends,
 ):  # fmt: skip
     app.command()(_command)
 
@@ -50,6 +53,8 @@ def _eqflow(
     eqflow rollout lorenz-flow --out path             follow it
     eqflow discover wave                              from still pictures to their equation
     eqflow train wave                                 from still pictures to their score
+    eqflow compare wave-score                         its dynamics beside the true ones
+    eqflow demo                                       the whole way once, in minutes
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -98,7 +98,8 @@ def staged(
     meter = meter or _stages.Meter()
     try:
         fitted = _job.run(work, _stages.display(meter, name), lambda: _part(meter, folder.path))
-        save_tensors(folder.tensors, fitted.tensors, fitted.about)
+        if fitted.tensors is not None:
+            save_tensors(folder.tensors, fitted.tensors, fitted.about)
         draw(folder.picture, fitted)
         report = {**fitted.report, **_environment(where)}
         write_json(folder.report, report)

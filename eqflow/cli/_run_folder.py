@@ -10,6 +10,7 @@ A fit       fit.json                           the options, likewise
             .fit/<stage>.pt                    checkpoints, until all is done
 A density   density.json, density.safetensors, report.json, density.png, .density/training.pt, likewise
 A score     train.json, score.safetensors, report.json, score.png, .train/training.pt, likewise
+A compare   compare.json, report.json, compare.png, compare.gif, .compare/<sample>.pt, likewise
 """
 
 from __future__ import annotations
@@ -135,6 +136,19 @@ class ScoreFolder(Fitted):
     stem = "score"
     own = ("report.json", "score.safetensors", "score.png", ".train/*.pt")
     advice = "take another --out"
+
+
+class CompareFolder(Fitted):
+    """The paths of a comparison with the truth; its film stands where others keep tensors."""
+
+    kind = "compare"
+    stem = "compare"
+    own = ("report.json", "compare.gif", "compare.png", ".compare/*.pt")
+    advice = "take fewer --samples, or another --out"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self.tensors = path / "compare.gif"
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

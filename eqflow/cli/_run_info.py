@@ -11,12 +11,12 @@ from typing import Any
 
 import typer
 
-from eqflow.cli._run_folder import DensityFolder, FitFolder, RunFolder, ScoreFolder
+from eqflow.cli._run_folder import CompareFolder, DensityFolder, FitFolder, RunFolder, ScoreFolder
 from eqflow.cli._shell import Problem, usage
 from eqflow.cli._words import bytes_, count
 
-KINDS = {"fit": FitFolder, "density": DensityFolder, "train": ScoreFolder, "rollout": RunFolder}
-WORDS = {"train": "score"}  # what a command makes, where it is not its name
+KINDS = {folder.kind: folder for folder in (FitFolder, DensityFolder, ScoreFolder, CompareFolder, RunFolder)}
+WORDS = {"train": "score", "compare": "comparison"}  # what a command makes, where it is not its name
 
 
 def kind(folder: Path) -> str | None:
@@ -40,14 +40,16 @@ def tell(folder: Path, kind: str, as_json: bool) -> bool:
 
 
 def _learned(folder: Path, kind: str) -> tuple[dict[str, Any], list[str]]:
-    from eqflow.cli import _density_work, _fit_report, _train_report
+    from eqflow.cli import _compare_report, _density_work, _fit_report, _train_report
     from eqflow.cli._fit_work import complete
 
     files = KINDS[kind](folder)
     options, report = files.begun(), complete(files)
     if report is None:
-        return {"complete": False, "options": options}, [f"{'channels':<10}{', '.join(options['names'])}"]
-    told = {"fit": _fit_report, "density": _density_work, "train": _train_report}[kind].lines(report)
+        about = [f"{'channels':<10}{', '.join(options['names'])}"] if "names" in options else []
+        return {"complete": False, "options": options}, about
+    words = {"fit": _fit_report, "density": _density_work, "train": _train_report, "compare": _compare_report}
+    told = words[kind].lines(report)
     made = report["made"]
     size = bytes_(files.tensors.stat().st_size)
     lines = [

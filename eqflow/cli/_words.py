@@ -71,6 +71,15 @@ def number(option: str, value: float, *, above: float = -math.inf, least: float 
     return value
 
 
+def numbers(option: str, text: str, kind: type) -> list:
+    """A list of numbers from `1,20,100`."""
+    try:
+        return [kind(word) for word in text.split(",")]
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise usage(f"expected {option} as {what} such as 1,20,100, got {text!r}") from None
+
+
 def sweeps(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """The grid of all sweeps, one tuple a parameter, all of one length: the last sweep runs fastest."""
     axes: dict[str, list[float]] = {}

@@ -197,6 +197,17 @@ class StopRule(Watch):
         return self.stopped is not None
 
 
+class Seen(Watch):
+    """Calls `callback(step, time, state)`: for films, and for what is measured on the way."""
+
+    def __init__(self, callback: Callable[[int, float, Tensor], object], every: int = 1):
+        super().__init__(every)
+        self._callback = callback
+
+    def observe(self, step: int, time: float, state: Tensor) -> None:
+        self._callback(step, time, state)
+
+
 class Watcher(Watch):
     """Calls `callback(step, time)`: for progress bars."""
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from eqflow.dynamics.flows import SkewFlow
-from eqflow.dynamics.observers import Watch
+from eqflow.dynamics.observers import Seen
 from eqflow.dynamics.rollout import rollout
 
 SIGNS = (1, -1, 0)
@@ -24,6 +24,7 @@ class Paired(NamedTuple):
     """Displacements of the expected clean field, and the health of the noise."""
 
     times: tuple[float, ...]
+    start: Tensor  # the expected clean field at the start, [samples, channels, height, width]
     displacement: dict[int, Tensor]  # sign of K -> [times, samples, channels, height, width]
     residual: dict[int, Tensor]  # sign of K -> |x - sqrt(alpha) D|^2 / ((1 - alpha) d), float64 [times, samples]
 
@@ -36,20 +37,6 @@ class Paired(NamedTuple):
     def even(self) -> Tensor:
         """(e_+ + e_-) / 2."""
         return (self.displacement[1] + self.displacement[-1]) / 2
-
-
-class _Denoised(Watch):
-    """The expected clean field at some steps, and what remains of the noise."""
-
-    def __init__(self, flow: SkewFlow, steps: Sequence[int], every: int):
-        super().__init__(every)
-        self._flow, self._steps, self.clean, self.residual = flow, frozenset(steps), [], []
-
-    def observe(self, step: int, time: float, state: Tensor) -> None:
-        if step in self._steps:
-            clean, residual = denoised(self._flow, state)
-            self.clean.append(clean)
-            self.residual.append(residual)
 
 
 @torch.no_grad()
@@ -101,7 +88,7 @@ def paired_rollout(
         progress: called with (sample-steps done, all).
 
     Returns:
-        Paired(times, displacement, residual), on the device of the fields.
+        Paired(times, start, displacement, residual), on the device of the fields.
 
     Raises:
         ValueError: a time is no multiple of dt, or an argument does not suit the flow.
@@ -115,19 +102,26 @@ def paired_rollout(
         raise ValueError(f"expected rising times, got {list(times)}")
     every, done, total = math.gcd(*steps), 0, len(clean) * len(signs) * steps[-1]
     found: dict[int, list[tuple[Tensor, Tensor]]] = {sign: [] for sign in signs}
+    starts, wanted = [], {0, *steps}
     for first in range(0, len(clean), batch):
         part, sample = clean[first : first + batch], first_sample + first
         start = score.noised(part, seed=seed, first_sample=sample)
         for sign in signs:
             flow = SkewFlow(score, sign * kernel, eta, autocast=autocast)
-            watcher = _Denoised(flow, [0, *steps], every)
+            seen: list[tuple[Tensor, Tensor]] = []
+
+            def look(step: int, _time: float, state: Tensor, flow=flow, seen=seen) -> None:
+                if step in wanted:
+                    seen.append(denoised(flow, state))
+
             options = {"dt": dt, "integrator": integrator, "seed": seed, "first_sample": sample}
-            rollout(start, flow, steps[-1], observers=[watcher], **options)
-            moved = torch.stack(watcher.clean)
-            found[sign].append((moved[1:] - moved[0], torch.stack(watcher.residual[1:])))
+            rollout(start, flow, steps[-1], observers=[Seen(look, every)], **options)
+            moved, residual = (torch.stack(parts) for parts in zip(*seen, strict=True))
+            found[sign].append((moved[1:] - moved[0], residual[1:]))
+            starts += [moved[0]] if sign == signs[0] else []
             done += len(part) * steps[-1]
             if progress is not None:
                 progress(done, total)
     displacement = {sign: torch.cat([part for part, _ in parts], 1) for sign, parts in found.items()}
     residual = {sign: torch.cat([part for _, part in parts], 1) for sign, parts in found.items()}
-    return Paired(tuple(times), displacement, residual)
+    return Paired(tuple(times), torch.cat(starts), displacement, residual)
