@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,7 +122,7 @@ def read_score(path: str | os.PathLike) -> StoredScore:
 
 
 def _shipped() -> dict[str, Path]:
-    folder = Path(str(resources.files("eqflow"))) / "pretrained"
+    folder = Path(__file__).parent.parent / "pretrained"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
@@ -132,6 +131,11 @@ def pretrained(name: str) -> StoredScore:
 
     Raises:
         ValueError: there is none of that name.
+
+    Example:
+        >>> wave = pretrained("wave")
+        >>> wave.channels, round(wave.denoiser.sigma, 4), wave.fields(range(2)).shape
+        (('u', 'v'), 0.2418, torch.Size([2, 2, 128, 128]))
     """
     there = _shipped()
     if name not in there:
