@@ -47,8 +47,7 @@ def at(stored: Any, alpha: float | None, clip: bool, where: str) -> Any:
         score = stored.denoiser.at(alpha or shape.alpha or ALPHA, clip=clip).to(torch.device(where))
     except ValueError as error:
         raise usage(in_options(error)) from None
-    if shape.network != "local" or max(shape.dilations) == 1:
-        score.denoiser.to(memory_format=torch.channels_last)
+    score.denoiser.to(memory_format=torch.channels_last)
     return score
 
 
@@ -69,7 +68,8 @@ def flow(stored: Any, score: Any, given: dict[str, Any], where: str, channels: i
 
     turn = _sources.kernel(given["kernel"] or (KERNEL if channels > 1 else None), channels)
     eta = 0.1 if given["eta"] is None else given["eta"]
-    half = given["precision"] != "float32" and not stored.denoiser.shape.conservative
+    fast = "bfloat16" if where.startswith("cuda") and not stored.denoiser.shape.conservative else "float32"
+    half = (given["precision"] or fast) == "bfloat16"
     try:
         return SkewFlow(score, turn.to(where), eta, autocast=torch.bfloat16 if half else None, backend=given["backend"])
     except ValueError as error:

@@ -43,7 +43,7 @@ def compare(
         bool | None, option("--clip", help="Clamp the clean field, as the paper's code did.", panel=_DYNAMICS)
     ] = None,
     precision: Annotated[
-        str | None, option("--precision", help="bfloat16, the default, or float32.", panel=_RUN)
+        str | None, option("--precision", help="float32, or bfloat16, the default on a GPU.", panel=_RUN)
     ] = None,
     released: Annotated[
         int,

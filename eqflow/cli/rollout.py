@@ -85,7 +85,7 @@ def rollout(
         bool | None, option("--clip", help="Score: clamp the clean field, as the paper's code did.", panel=_SYSTEM)
     ] = None,
     precision: Annotated[
-        str | None, option("--precision", help="Score: bfloat16, its default, or float32.", panel=_SYSTEM)
+        str | None, option("--precision", help="Score: float32, or bfloat16, the default on a GPU.", panel=_SYSTEM)
     ] = None,
     show: Annotated[
         Path | None, option("--show", help="A picture (.png) or film (.gif, .mp4) at the end.", panel=_FILES)

@@ -66,7 +66,7 @@ def train(
     ] = None,
     precision: Annotated[
         str | None,
-        option("--precision", help="bfloat16 or float32. Default: bfloat16, conservative float32.", panel=_TRAINING),
+        option("--precision", help="float32, or bfloat16, the default on a GPU.", panel=_TRAINING),
     ] = None,
     compile: Annotated[bool, option("--compile", help="Let torch.compile work first.", panel=_TRAINING)] = False,
     seed: Annotated[int, whole_option("--seed", help="Same seed, same score.", panel=_RUN)] = 0,

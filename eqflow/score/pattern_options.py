@@ -25,7 +25,8 @@ class PatternTraining:
             "flips" alone; "none".
         shifts: whether a periodic shift is drawn a step; None: unless the network commutes with them anyway.
         levels: where the denoiser is to know every level, mean and standard deviation of the normal log sigma.
-        precision: of the network in training, "bfloat16" by autocast or "float32"; None: bfloat16 unless conservative.
+        precision: of the network in training, "bfloat16" by autocast or "float32"; None: bfloat16 on a GPU, unless
+            conservative. Some CPUs are faster with bfloat16 and some slower.
         compile: whether `torch.compile` makes the network faster first, which takes up to minutes.
         every: steps between two looks at the error on the fields that are kept apart.
         seed: of weights, draws and noise.

@@ -57,15 +57,15 @@ class _Run(Run):
         self.device = fields.apart.device
         deviation, mean = torch.std_mean(fields.reference(_REFERENCE), (0, 2, 3))
         self.denoiser = PatternDenoiser(shape, mean, deviation, seed=training.seed).to(self.device)
-        dilated = shape.network == "local" and max(shape.dilations) > 1
+        fast = "bfloat16" if self.device.type == "cuda" and not shape.conservative else "float32"
+        self.half = (training.precision or fast) == "bfloat16"
         # With dilation, channels-last bfloat16 gives gradients that are no numbers, in torch 2.13 on CPUs.
-        self.layout = torch.contiguous_format if dilated else torch.channels_last
+        dilated = shape.network == "local" and max(shape.dilations) > 1
+        self.layout = torch.contiguous_format if dilated and self.half else torch.channels_last
         self.denoiser.to(memory_format=self.layout)
         self.kept = copy.deepcopy(self.denoiser)
         if training.compile:
             self.denoiser.network.compile()
-        precision = training.precision or ("float32" if shape.conservative else "bfloat16")
-        self.half = precision == "bfloat16"
         self.shifts = shape.network != "local" if training.shifts is None else training.shifts
         weights, rate = self.denoiser.parameters(), training.rate
         adam = torch.optim.AdamW(weights, lr=rate, betas=_BETAS, weight_decay=training.weight_decay, fused=True)

@@ -117,7 +117,7 @@ def test_a_dataset_brings_its_system(here, plain):
     assert stored.system.feed == 0.029 and stored.steps == 200 and stored.offset.flatten().tolist() == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("words", [(), ("--size", 24, "--precision", "float32", "--clip", "--eta", 0.3)])
+@pytest.mark.parametrize("words", [(), ("--size", 24, "--precision", "bfloat16", "--clip", "--eta", 0.3)])
 def test_a_rollout_keeps_clean_fields_and_goes_on(folder, here, words):
     command = ("rollout", folder, "--batch", 2, "--steps", 6, "--every", 3, "--out", "path", *words)
     assert "2 samples, 6 steps, 3 frames" in run(*command).stdout

@@ -92,12 +92,12 @@ def test_the_symmetries_are_the_eight_of_the_square(symmetry):
 @pytest.mark.parametrize(
     "shape, training",
     [
-        (PatternShape(width=8, dilations=(1, 2), first=5), {}),
+        (PatternShape(width=8, dilations=(1, 2), first=5), {"precision": "bfloat16"}),
         (PatternShape(width=8, dilations=(1,), alpha=None), {"levels": (-1.0, 0.5)}),
         (PatternShape(width=8, dilations=(1,), precondition="v"), {}),
         (PatternShape(width=8, dilations=(1,), precondition="x0"), {"symmetries": "flips"}),
         (PatternShape(width=8, dilations=(1,), conservative=True), {}),
-        (PatternShape(width=8, dilations=(1,)), {"shifts": True, "precision": "float32", "symmetries": "none"}),
+        (PatternShape(width=8, dilations=(1,)), {"shifts": True, "precision": "bfloat16", "symmetries": "none"}),
     ],
     ids=["dilated", "every level", "v", "x0", "conservative", "shifted"],
 )
