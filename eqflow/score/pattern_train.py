@@ -60,8 +60,8 @@ class _Run(Run):
         fast = "bfloat16" if self.device.type == "cuda" and not shape.conservative else "float32"
         self.half = (training.precision or fast) == "bfloat16"
         # With dilation, channels-last bfloat16 gives gradients that are no numbers, in torch 2.13 on CPUs.
-        dilated = shape.network == "local" and max(shape.dilations) > 1
-        self.layout = torch.contiguous_format if dilated and self.half else torch.channels_last
+        local = shape.network == "local" and not (self.half and max(shape.dilations) > 1)
+        self.layout = torch.channels_last if local else torch.contiguous_format
         self.denoiser.to(memory_format=self.layout)
         self.kept = copy.deepcopy(self.denoiser)
         if training.compile:
