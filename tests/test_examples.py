@@ -29,6 +29,7 @@ def test_readme(tmp_path, monkeypatch):
     assert names["film"].shape == (16, 100, 2, 128, 128)
     assert len(names["data"]) == 64
     assert names["path"].isfinite().all()
+    assert names["pictures"].shape == (2, 2, 128, 128) and 0 < names["pictures"].mean() < 1
     assert len(names["found"].fits[0].names) == 6
 
 
