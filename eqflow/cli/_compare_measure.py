@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,17 @@ def compare(stored: Any, given: dict[str, Any], stages: Path, where: str, observ
     }
     film, report["film_ended"] = _film(stored, clean[:1], score, flow, given, where, observer)
     report["seconds"] = round(time.monotonic() - begin, 2)
+    report = _finite(report)
     return Compared(report, clean[0], truth[lag_at, 0], paired.odd[time_at, 0].cpu(), torch.as_tensor(film))
+
+
+def _finite(value: Any) -> Any:
+    """Plain values in which None stands for what is not finite, which JSON lacks."""
+    if isinstance(value, dict):
+        return {str(name): _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _main(times: list[float], lags: list[int]) -> tuple[int, int]:

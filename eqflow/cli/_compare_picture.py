@@ -21,7 +21,7 @@ def draw(out: Path, film: Path, stored: Any, compared: Any) -> None:
     report = compared.report
     sheet = Figure(figsize=(13.6, 7.4), layout="constrained")
     (at, lag), found = report["main"], report["fidelity"]
-    mean, error = found["odd"]["mean"][at][lag], found["odd"]["error"][at][lag]
+    mean, error = (_number(found["odd"][key][at][lag]) for key in ("mean", "error"))
     sheet.suptitle(
         f"{report['name']}: cosine {mean:+.3f} ± {error:.3f} of recovered and true motion, {count(report['samples'])} "
         f"starts\nmodel time {report['times'][at]:g}, {report['lags'][lag]} steps of the system",
@@ -52,7 +52,7 @@ def _curves(axes: Any, report: dict[str, Any]) -> None:
         cosines = report["fidelity"][name]
         if cosines is None:
             continue
-        mean, error = ([row[lag] for row in cosines[key]] for key in ("mean", "error"))
+        mean, error = ([_number(row[lag]) for row in cosines[key]] for key in ("mean", "error"))
         axes.errorbar(report["times"], mean, error, color=colour, marker="o", markersize=4, capsize=2, label=label)
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.set_xlabel("model time")
@@ -63,12 +63,13 @@ def _curves(axes: Any, report: dict[str, Any]) -> None:
 
 def _surface(sheet: Any, axes: Any, report: dict[str, Any]) -> None:
     odd = report["fidelity"]["odd"]
-    bound = max(max(abs(value) for value in row) for row in odd["mean"]) or 1.0
-    image = axes.imshow(odd["mean"], cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto", origin="lower")
-    for at, row in enumerate(odd["mean"]):
+    means, errors = ([[_number(value) for value in row] for row in odd[key]] for key in ("mean", "error"))
+    bound = max((abs(value) for row in means for value in row if value == value), default=0.0) or 1.0
+    image = axes.imshow(means, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto", origin="lower")
+    for at, row in enumerate(means):
         for lag, value in enumerate(row):
             shade = "white" if abs(value) > 0.6 * bound else "0.15"
-            text = f"{value:+.2f}\n± {odd['error'][at][lag]:.2f}"
+            text = f"{value:+.2f}\n± {errors[at][lag]:.2f}"
             axes.text(lag, at, text, ha="center", va="center", fontsize=8, color=shade)
     axes.set_xticks(range(len(report["lags"])), report["lags"])
     axes.set_yticks(range(len(report["times"])), [f"{time:g}" for time in report["times"]])
@@ -76,6 +77,10 @@ def _surface(sheet: Any, axes: Any, report: dict[str, Any]) -> None:
     axes.set_ylabel("model time")
     axes.set_title("odd part", fontsize=9)
     sheet.colorbar(image, ax=axes, shrink=0.8).outline.set_visible(False)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _film(out: Path, stored: Any, compared: Any) -> None:

@@ -14,11 +14,12 @@ def lines(report: dict[str, Any]) -> list[str]:
     found, (at, lag) = report["fidelity"], report["main"]
 
     def cell(cosines: dict[str, Any]) -> str:
-        mean, error = cosines["mean"][at][lag], cosines["error"][at][lag]
-        return f"{mean:+.3f} ± {error:.3f}" if cosines["samples"][at][lag] else "no motion at all"
+        return _cosine(cosines["mean"][at][lag], cosines["error"][at][lag])
 
     odd = found["odd"]
-    sigmas = odd["mean"][at][lag] / odd["error"][at][lag] if odd["error"][at][lag] else float("inf")
+    error = odd["error"][at][lag]
+    sigmas = f"{odd['mean'][at][lag] / error:.1f} standard errors, " if error else ""
+    agreeing = odd["agreeing"][at][lag]
     rows = [
         ("starts", f"{count(report['samples'])} of {report['name']}, {' x '.join(map(str, report['size']))}"),
         ("dynamics", f"K {_kernel(report['kernel'])}, eta {report['eta']:g}, dt {report['dt']:g}, alpha "
@@ -26,8 +27,7 @@ def lines(report: dict[str, Any]) -> list[str]:
                      f"{report['precision_error']:.1e})" + (", clamped" if report["clip"] else "")),
         ("cosines", f"after time {report['times'][at]:g}, with {report['lags'][lag]} steps of the system, whose change "
                     f"has rms {found['change'][lag]:.2g}"),
-        ("odd part", f"{cell(odd)}, {sigmas:.1f} standard errors, {odd['agreeing'][at][lag]:.0%} of the samples agree: "
-                     "the recovered motion"),
+        ("odd part", f"{cell(odd)}, {sigmas}{agreeing or 0:.0%} of the samples agree: the recovered motion"),
         ("even part", f"{cell(found['even'])}: relaxation, the same along K and -K"),
         ("along K", f"{cell(found['plus'])};  along -K {cell(found['minus'])};  without K {cell(found['none'])}"),
         ("nulls", f"another sample's truth {cell(found['other_sample'])}"),
@@ -47,6 +47,12 @@ def lines(report: dict[str, Any]) -> list[str]:
     return [f"{name:<10}{value}" for name, value in rows]
 
 
+def _cosine(mean: float | None, error: float | None) -> str:
+    if mean is None:
+        return "no motion at all"
+    return f"{mean:+.3f} ± {error:.3f}" if error is not None else f"{mean:+.3f}"
+
+
 def _kernel(rows: list[list[float]]) -> str:
     return "; ".join(" ".join(f"{value:.3g}" for value in row) for row in rows)
 
@@ -56,7 +62,7 @@ def _surface(report: dict[str, Any]) -> list[tuple[str, str]]:
     head = "odd part, by model time and steps of the system: " + "  ".join(f"{lag:>13}" for lag in report["lags"])
     table = [("surface", head)]
     for at, time in enumerate(report["times"]):
-        cells = (f"{m:+.3f} ± {e:.3f}" for m, e in zip(odd["mean"][at], odd["error"][at], strict=True))
+        cells = (_cosine(m, e) for m, e in zip(odd["mean"][at], odd["error"][at], strict=True))
         table.append(("", f"{f'time {time:g}':>47}  " + "  ".join(cells)))
     return table
 
@@ -67,7 +73,8 @@ def _health(report: dict[str, Any]) -> list[tuple[str, str]]:
     word = "" if _HEALTHY[0] <= low and high <= _HEALTHY[1] else ": beyond 0.95 to 1.05, the noise is wrong"
     state = report["ensemble"]
     spectrum = ", ".join(
-        f"{channel} {value:.2f}" for channel, value in zip(report["channels"], state["spectrum"], strict=True)
+        f"{channel} {'infinite' if value is None else format(value, '.2f')}"
+        for channel, value in zip(report["channels"], state["spectrum"], strict=True)
     )
     return [
         ("noise", f"residual variance {low:.3f} to {high:.3f} of the right one{word}"),
