@@ -3,7 +3,7 @@
 from eqflow.metrics.denoising import DenoisingError, DenoisingReport, denoising_error, denoising_report
 from eqflow.metrics.ensemble import EnsembleReport, compare_ensembles, spectrum_log_ratio, two_point_correlation
 from eqflow.metrics.equivariance import TURNS, equivariance_error
-from eqflow.metrics.fidelity import Cosines, Fidelity, displacement_cosines, fidelity
+from eqflow.metrics.fidelity import Cosines, Fidelity, Headroom, displacement_cosines, fidelity, kernel_headroom
 from eqflow.metrics.lyapunov import Lyapunov, lyapunov_spectrum
 from eqflow.metrics.mmd import MMD, MMDTest, mmd, mmd_test
 from eqflow.metrics.nulls import DirectionNull, ShuffleNull, permutation_null, random_skew_fields
@@ -31,6 +31,7 @@ __all__ = [
     "FieldStein",
     "GaussianField",
     "GaussianScore",
+    "Headroom",
     "Lyapunov",
     "MMDTest",
     "MeanSimilarity",
@@ -51,6 +52,7 @@ __all__ = [
     "displacement_cosines",
     "equivariance_error",
     "fidelity",
+    "kernel_headroom",
     "largest_exponent",
     "lyapunov_spectrum",
     "mean_similarity",
