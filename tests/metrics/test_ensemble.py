@@ -42,6 +42,42 @@ def test_a_report_sees_mean_spread_histogram_and_death():
     assert isinstance(moved.plain()["spectrum"], list)
 
 
+def test_errors_are_those_of_few_samples():
+    """Against the scatter of many ensembles of one law, beside data of that law."""
+    data, count = field(2.0).sample(64, seed=20), 8
+    found = [compare_ensembles(part, data) for part in field(2.0).sample(40 * count, seed=21).split(count)]
+    for name in ("mean", "deviation"):
+        scatter = torch.stack([getattr(one, name) for one in found]).std(0)
+        errors = torch.stack([getattr(one, f"{name}_error") for one in found]).square().mean(0).sqrt()
+        torch.testing.assert_close(errors, scatter, rtol=0.35, atol=0)
+    spectrum, chance = (torch.stack([getattr(one, name) for one in found]) for name in ("spectrum", "spectrum_chance"))
+    torch.testing.assert_close(chance.mean(0), spectrum.mean(0), rtol=0.15, atol=0)
+
+
+def test_the_error_of_a_spectrum_that_is_another():
+    """Too much power up to the ninth wave number, too little beyond; and some samples have more of all than others."""
+    data, other = field(2.0).sample(64, seed=22), 2 * field(1.2).sample(40 * 8, seed=23)
+    other *= (0.2 * torch.randn(40 * 8, 1, 1, 1, generator=torch.Generator().manual_seed(0))).exp()
+    found = [compare_ensembles(part, data) for part in other.split(8)]
+    spectrum, errors = (torch.stack([getattr(one, name) for one in found]) for name in ("spectrum", "spectrum_error"))
+    # The data is the same for all, so their scatter is but that of the eight fields.
+    torch.testing.assert_close(errors.mean(0), spectrum.std(0), rtol=0.35, atol=0)
+    one = compare_ensembles(data[:1], data)
+    assert one.spectrum_error.isnan().all() and one.mean_error.isnan().all() and one.spectrum.isfinite().all()
+
+
+def test_an_ensemble_that_died_is_told_from_one_that_is_wrong():
+    data = field().sample(8, seed=24)
+    flat = torch.tensor([0.3, -0.7]).view(2, 1, 1).expand(5, 2, 32, 32)
+    found = compare_ensembles(flat, data)
+    assert found.dead == 5 and (found.spectrum > 20).all() and found.correlation.isnan().all()
+    assert two_point_correlation(flat).isnan().all() and found.deviation.tolist() == [0, 0]
+    rounded = flat * (1 + 1e-7 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(0)))
+    assert two_point_correlation(rounded).isnan().all()
+    shallow = 1.5e-3 * data / data[:, 1].flatten(1).std(1, correction=0).view(-1, 1, 1, 1)
+    assert compare_ensembles(shallow, data).dead == 0 and compare_ensembles(shallow, data, dead_below=2e-3).dead == 8
+
+
 def test_grids_that_are_no_squares():
     data = field(size=(24, 40)).sample(16, seed=5)
     assert compare_ensembles(data, data).spectrum.tolist() == [0, 0]
@@ -56,3 +92,5 @@ def test_wrong_fields_are_refused():
     broken[0, 0, 0, 0] = math.inf
     with pytest.raises(ValueError, match="expected finite fields"):
         compare_ensembles(broken, data)
+    with pytest.raises(ValueError, match="expected finite data"):
+        compare_ensembles(data, broken)
