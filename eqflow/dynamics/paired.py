@@ -6,6 +6,7 @@ signs is what the skew part does; half their sum is relaxation, which a score al
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 from eqflow.dynamics.flows import SkewFlow
 from eqflow.dynamics.observers import Seen
 from eqflow.dynamics.rollout import rollout
+from eqflow.score.pattern import PatternScore
 
 SIGNS = (1, -1, 0)
 
@@ -74,12 +76,13 @@ def paired_rollout(
 
     Args:
         clean: x_0.
-        score: of the noised fields, with `alpha` and `noised`, such as a `PatternScore`.
+        score: a `Score` of the noised fields, whatever it predicts, with `alpha`: a `PatternScore`, or the exact one
+            of a Gaussian field.
         kernel: K, for the sign +1.
         eta: strength of the gradient part and its noise.
         dt: time step.
         times: of the displacements, multiples of dt.
-        signs: which to follow.
+        signs: which to follow, of 1, -1 and 0; `odd` and `even` need the first two.
         integrator: see `rollout`.
         seed: of start and noise.
         first_sample: index of the first sample, for both.
@@ -92,7 +95,17 @@ def paired_rollout(
 
     Raises:
         ValueError: a time is no multiple of dt, or an argument does not suit the flow.
+
+    Example:
+        >>> from eqflow.dynamics import skew
+        >>> from eqflow.metrics import GaussianField
+        >>> field = GaussianField.radial(lambda q: (-q.square()).exp(), torch.eye(2), (8, 8))
+        >>> clean, score = field.sample(4, seed=0), field.score(0.95)
+        >>> found = paired_rollout(clean, score, skew.rotation(-1.0), times=(0.1, 0.2))
+        >>> found.odd.shape, found.residual[0].shape
+        (torch.Size([2, 4, 2, 8, 8]), torch.Size([2, 4]))
     """
+    _check(clean, score, signs, batch)
     steps = [round(time / dt) for time in times]
     if not times or min(steps) < 1 or any(
         not math.isclose(step * dt, time, rel_tol=1e-6) for step, time in zip(steps, times, strict=True)
@@ -103,9 +116,10 @@ def paired_rollout(
     every, done, total = math.gcd(*steps), 0, len(clean) * len(signs) * steps[-1]
     found: dict[int, list[tuple[Tensor, Tensor]]] = {sign: [] for sign in signs}
     starts, wanted = [], {0, *steps}
+    noised = getattr(score, "noised", functools.partial(PatternScore.noised, score))  # which needs its alpha alone
     for first in range(0, len(clean), batch):
         part, sample = clean[first : first + batch], first_sample + first
-        start = score.noised(part, seed=seed, first_sample=sample)
+        start = noised(part, seed=seed, first_sample=sample)
         for sign in signs:
             flow = SkewFlow(score, sign * kernel, eta, autocast=autocast)
             seen: list[tuple[Tensor, Tensor]] = []
@@ -125,3 +139,17 @@ def paired_rollout(
     displacement = {sign: torch.cat([part for part, _ in parts], 1) for sign, parts in found.items()}
     residual = {sign: torch.cat([part for _, part in parts], 1) for sign, parts in found.items()}
     return Paired(tuple(times), torch.cat(starts), displacement, residual)
+
+
+def _check(clean: Tensor, score: Any, signs: Sequence[int], batch: int) -> None:
+    if clean.ndim != 4 or not len(clean):
+        raise ValueError(f"expected clean fields [samples, channels, height, width], got {list(clean.shape)}")
+    if getattr(score, "alpha", None) is None:
+        raise ValueError(
+            f"expected a score of noised fields, which has alpha, got {type(score).__name__}: without noise there is "
+            "no expected clean field"
+        )
+    if not signs or len(set(signs)) < len(signs) or not set(signs) <= set(SIGNS):
+        raise ValueError(f"expected signs among 1, -1 and 0, each once, got {list(signs)}")
+    if batch < 1:
+        raise ValueError(f"expected batch from 1 up, got {batch}")
