@@ -3,7 +3,8 @@
 from eqflow.metrics.denoising import DenoisingError, DenoisingReport, denoising_error, denoising_report
 from eqflow.metrics.ensemble import EnsembleReport, compare_ensembles, spectrum_log_ratio, two_point_correlation
 from eqflow.metrics.equivariance import TURNS, equivariance_error
-from eqflow.metrics.fidelity import Cosines, Fidelity, Headroom, displacement_cosines, fidelity, kernel_headroom
+from eqflow.metrics.fidelity import Cosines, Fidelity, displacement_cosines, fidelity
+from eqflow.metrics.headroom import Headroom, kernel_headroom
 from eqflow.metrics.lyapunov import Lyapunov, lyapunov_spectrum
 from eqflow.metrics.mmd import MMD, MMDTest, mmd, mmd_test
 from eqflow.metrics.nulls import DirectionNull, ShuffleNull, permutation_null, random_skew_fields

@@ -122,7 +122,7 @@ def read_score(path: str | os.PathLike) -> StoredScore:
 
 
 def _shipped() -> dict[str, Path]:
-    folder = Path(__file__).parent.parent / "pretrained"
+    folder = Path(__file__).parent / "pretrained"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from eqflow.metrics import denoising_report
 from eqflow.score import PatternShape, PatternTraining, Simulated, Stored, train_pattern
 from eqflow.score.pattern_train import transformed
 from eqflow.systems.gray_scott import preset
@@ -179,3 +180,11 @@ def test_two_processes_train_as_one(tmp_path):
     assert same(first, second)
     one = train_pattern(stored(), SMALL, PatternTraining(steps=40, every=20, batch=4, precision="float32")).state
     torch.testing.assert_close(first["history"], one["history"], rtol=1e-3, atol=0)
+
+
+@pytest.mark.slow
+def test_a_minute_of_training_beats_the_best_linear_filter_in_both_channels():
+    fields = Simulated(preset("wave").parameters, 64, 64, held_out=64, seed=0)
+    fit = train_pattern(fields, PatternShape(), PatternTraining(steps=1200, every=1200))
+    found = denoising_report(fit.denoiser, fields.apart, fit.denoiser.sigma, train=fields.reference(512))
+    assert (found.ratio + 3 * found.ratio_standard_error < 0.8).all()

@@ -10,7 +10,7 @@ from eqflow.data.tensors import save_tensors
 from eqflow.metrics import Wiener, asymmetry, denoising_error, stein_identity
 from eqflow.score import PatternDenoiser, PatternShape, about_score, pretrained, read_score, stored
 
-FOLDER = Path(stored.__file__).parent.parent / "pretrained"
+FOLDER = Path(stored.__file__).parent / "pretrained"
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
