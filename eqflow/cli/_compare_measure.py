@@ -72,6 +72,7 @@ def compare(stored: Any, given: dict[str, Any], stages: Path, where: str, observ
         "integrator": given["integrator"] or "the best",
         "precision": "float32" if flow.autocast is None else str(flow.autocast).removeprefix("torch."),
         "precision_error": flow.score_error(score.noised(clean[:1].to(where), seed=given["seed"])),
+        "clamping": _clamping(score, clean[:BATCH].to(where), given["seed"]),
         "fidelity": found.plain(),
         "residual_noise": {sign: paired.residual[sign].mean(1).tolist() for sign in (1, -1, 0)},
         "ensemble": ensemble.plain(),
@@ -152,6 +153,21 @@ def _paired(clean: Any, flow: Any, given: dict[str, Any], times: list[float], st
 
     moved, noise = ({sign: joined(f"{name}.{sign}", 1) for sign in SIGNS} for name in ("moved", "noise"))
     return Paired(tuple(times), joined("start", 0), moved, noise)
+
+
+def _clamping(score: Any, clean: Any, seed: int) -> dict[str, float]:
+    """At the starts: how many pixels of the clean field lie beyond [-1, 1], and how much clamping changes the score."""
+    import torch
+
+    state = score.noised(clean, seed=seed)
+    free = dataclasses.replace(score, clip=False)
+    with torch.no_grad():
+        expected, whole = free.output(state), free(state)
+    cut = (expected - expected.clamp(-1, 1)).double()
+    return {
+        "bites": float((cut != 0).double().mean()),
+        "changes": float(score.output_scale * cut.norm() / whole.double().norm()),
+    }
 
 
 def _as_released(
