@@ -35,8 +35,8 @@ def lines(report: dict[str, Any]) -> list[str]:
             ("", f"{name}'s motion {cell(found['other_truths'][name])}, apart from the own truth {cell(apart)}")
             for name, apart in found["other_truths_apart"].items()
         ),
-        ("clamping", f"to [-1, 1] would bite at {report['clamping']['bites']:.2%} of the pixels and change the score by "
-                     f"{report['clamping']['changes']:.1e}"),
+        ("clamping", f"to [-1, 1] would change the score by {report['clamping']['changes']:.1e}, at "
+                     f"{report['clamping']['bites']:.2%} of the pixels"),
         *_surface(report),
         *_health(report),
     ]  # fmt: skip
