@@ -1,6 +1,7 @@
 """Dynamics that keep a distribution: flows made from a score, solved for or learned, and rollouts that follow them."""
 
 from eqflow.dynamics import observers, skew
+from eqflow.dynamics.anchored import AnchoredScore
 from eqflow.dynamics.as_released import similarity_as_released
 from eqflow.dynamics.checkpoint import ResumeError
 from eqflow.dynamics.closed_form import PolynomialSums, closed_form
@@ -22,6 +23,7 @@ from eqflow.dynamics.rollout import Result, rollout
 from eqflow.dynamics.training import fit_flow
 
 __all__ = [
+    "AnchoredScore",
     "CorrectedFlow",
     "Diagnosis",
     "Diverged",
