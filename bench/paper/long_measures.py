@@ -51,10 +51,12 @@ class Record(Watch):
 
 
 class Motion(NamedTuple):
-    """Cosine of the odd displacement with the true change, over fields and noises."""
+    """Cosine of the odd displacement with the true change, over fields and noises, and with that of another field."""
 
     mean: float
     error: float
+    other: float
+    other_error: float
 
 
 @torch.no_grad()
@@ -71,11 +73,13 @@ def motion(case: Case, variant: Variant, fields: Tensor, noises: int) -> Motion:
     for sign in (1, -1):
         flow = case.flow(variant, repeated, sign)
         moved[sign] = _clean(case, rollout(start, flow, steps, **options).state)
-    odd = ((moved[1] - moved[-1]) / 2).view(noises, *fields.shape)
-    truth = case.truth(fields, TRUE_STEPS)[None]
-    single = [displacement_cosines(odd[:, i : i + 1], truth[:, i : i + 1]).mean.mean() for i in range(len(fields))]
-    each = torch.stack(single)  # noises on one field are no independent samples
-    return Motion(float(each.mean()), float(each.std() / math.sqrt(len(each))))
+    odd = ((moved[1] - moved[-1]) / 2)[None]
+    truth = case.truth(fields, TRUE_STEPS)
+    found = []
+    for each in (truth, truth.roll(1, 0)):
+        cosines = displacement_cosines(odd, each.repeat(noises, 1, 1, 1)[None])
+        found += [float(cosines.mean), float(cosines.error)]
+    return Motion(*found)
 
 
 def follow(
