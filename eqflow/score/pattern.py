@@ -87,9 +87,15 @@ class PatternDenoiser(nn.Module):
         """Standard deviation of the noise at the one level it knows, in the units of the data."""
         return None if self.shape.alpha is None else math.sqrt((1 - self.shape.alpha) / self.shape.alpha)
 
+    def _level(self, sigma: float | Tensor) -> Tensor:
+        """[batch] or [1], filled in where the weights are: a CUDA graph refuses numbers from the host."""
+        if isinstance(sigma, Tensor):
+            return sigma.to(self.std).flatten()
+        return torch.full((1,), sigma, dtype=self.std.dtype, device=self.std.device)
+
     def constants(self, sigma: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """mean, c_skip, c_out and c_in, each of a shape that fields multiply."""
-        sigma = torch.as_tensor(sigma, dtype=self.std.dtype, device=self.std.device).view(-1, 1, 1, 1)
+        sigma = self._level(sigma).view(-1, 1, 1, 1)
         plain = self.shape.precondition != "edm"
         mean, std = (torch.zeros_like(self.mean), torch.ones_like(self.std)) if plain else (self.mean, self.std)
         total = std.square() + sigma.square()
@@ -101,7 +107,7 @@ class PatternDenoiser(nn.Module):
         """f(c_in z), in float32."""
         mean, _, _, scale = self.constants(sigma)
         scaled = scale * (noised - mean)
-        time = torch.as_tensor(sigma, dtype=torch.float32, device=noised.device).flatten().log() / 4
+        time = self._level(sigma).log() / 4
         if self.shape.network == "unet":
             return self.network(scaled, 1000 * time.expand(len(noised))).to(noised.dtype)
         if self.shape.alpha is None:
@@ -133,8 +139,9 @@ class PatternDenoiser(nn.Module):
             raise ValueError("expected sigma, since this denoiser knows every noise level: give the one of the fields")
         if not self.shape.conservative:
             return self._plain(noised, sigma)
-        training = torch.is_grad_enabled()
-        with torch.enable_grad():
+        training = torch.is_grad_enabled() and any(part.requires_grad for part in (noised, *self.parameters()))
+        with torch.inference_mode(False), torch.enable_grad():
+            noised = noised.clone() if noised.is_inference() else noised
             noised = noised if noised.requires_grad else noised.detach().requires_grad_()
             half = 0.5 * (noised - self._plain(noised, sigma)).square().sum()
             (slope,) = torch.autograd.grad(half, noised, create_graph=training)
@@ -194,9 +201,9 @@ class PatternScore:
     def output_scale(self) -> float:
         return folding(self.predicts, self.alpha).output_scale
 
-    def to(self, *to: Any) -> PatternScore:
-        """The same score in another precision or on another device; takes what Module.to takes."""
-        return dataclasses.replace(self, denoiser=copy.deepcopy(self.denoiser).to(*to))
+    def to(self, *to: Any, **named: Any) -> PatternScore:
+        """The same score in another precision or layout or on another device; takes what Module.to takes."""
+        return dataclasses.replace(self, denoiser=copy.deepcopy(self.denoiser).to(*to, **named))
 
     def noised(self, clean: Tensor, *, seed: int, first_sample: int = 0, step: int = 0) -> Tensor:
         """sqrt(alpha) clean + sqrt(1 - alpha) epsilon, of the stream "data-noise": [batch, channels, height, width]."""
