@@ -46,11 +46,26 @@ def test_wrapping_is_that_of_torch_where_torch_can():
     assert torch.equal(wrap(state, 5), torch.nn.functional.pad(state, [5] * 4, mode="circular"))
 
 
-def test_dilated_layers_in_the_layout_that_training_takes_have_finite_gradients():
-    """Channels-last bfloat16 with dilation has not, in torch 2.13 on some CPUs: training takes the other layout."""
-    made = Local(2, 2, width=24, dilations=(2, 4), first=7)
+def without_numbers(layout, dilations):
+    """Names of the weights whose gradients are no numbers, in bfloat16 by autocast."""
+    made = Local(2, 2, width=24, dilations=dilations, first=7).to(memory_format=layout)
     torch.nn.init.normal_(made.leave.weight)
-    state = torch.randn(3, 2, 64, 64)
+    state = torch.randn(6, 2, 64, 64).contiguous(memory_format=layout)
     with torch.autocast("cpu", torch.bfloat16):
         made(state).float().square().mean().backward()
-    assert all(weight.grad.isfinite().all() for weight in made.parameters())
+    return [name for name, weight in made.named_parameters() if not weight.grad.isfinite().all()]
+
+
+@pytest.mark.parametrize(
+    "layout, dilations", [(torch.contiguous_format, (1, 2, 4)), (torch.channels_last, (1, 1))], ids=["dilated", "not"]
+)
+def test_gradients_in_the_layout_that_training_takes_are_numbers(layout, dilations):
+    assert without_numbers(layout, dilations) == []
+
+
+def test_the_layout_that_training_avoids_for_dilated_layers_is_still_broken_in_torch():
+    """Why training takes the other one; seen in torch 2.13 on CPUs with AVX-512."""
+    bad = without_numbers(torch.channels_last, (1, 2, 4))
+    if not bad:
+        pytest.skip("torch computes these gradients here; where it does on all CPUs, dilated layers need no exception")
+    assert set(bad) <= {"blocks.1.weight", "blocks.2.weight"}  # the weights of dilated layers alone

@@ -48,6 +48,18 @@ def test_a_denoiser_of_it_knows_the_noise(unet):
     assert not torch.allclose(denoiser.network_output(field, 0.2), denoiser.network_output(field, 0.5))
 
 
+def test_its_weights_are_those_of_the_seed_and_take_nothing_from_the_caller(unet):
+    torch.manual_seed(4)
+    expected = torch.rand(2)
+    torch.manual_seed(4)
+    shape = PatternShape(network="unet")
+    first, same, other = (PatternDenoiser(shape, [0.0] * 2, [1.0] * 2, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(2), expected)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not torch.equal(first["network.model.conv_in.weight"], other["network.model.conv_in.weight"])
+    assert not first["network.model.conv_out.weight"].any()
+
+
 def test_without_diffusers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(ImportError, match=r"pip install 'eqflow\[unet\]', or take 'local'"):
