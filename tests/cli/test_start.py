@@ -7,14 +7,18 @@ from typer.testing import CliRunner
 
 from eqflow.cli import app
 
-COMMANDS = ("generate", "fit", "infer", "discover", "rollout", "info", "show", "presets", "backends")
+COMMANDS = (
+    "generate", "train", "compare", "demo", "fit", "infer", "discover", "rollout", "info", "show", "presets",
+    "backends",
+)  # fmt: skip
 
 
 def run(*words):
     return CliRunner().invoke(app, list(words))
 
 
-HELP = [["--help"], ["--version"], ["generate", "--help"], ["fit", "--help"], ["show", "--help"]]
+HELP = [["--help"], ["--version"], ["generate", "--help"], ["fit", "--help"], ["show", "--help"], ["train", "--help"],
+        ["compare", "--help"], ["demo", "--help"]]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", HELP)
