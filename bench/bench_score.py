@@ -1,18 +1,17 @@
 """Training and rollouts of a score of patterns beside the released protocol's structure: `python -m bench.bench_score`.
 
-The structure as released: the paper's U-Net in eager float32; a rollout by stochastic Heun in which flow and gradient
-part each evaluate the network at both stages, clamp the clean field, and draw a noise field that is thrown away
-whenever the clean field alone is wanted. The networks are also exchanged, so that network and structure can be told
-apart. Ours must make the steps of the loop from the same noise before anything is timed. Contestants take turns in one
-run, on one thread. `--errors SECONDS` trains both networks for that long, on fields simulated on the fly, and compares
-their errors.
+`bench.peers_score` is the structure as released. Both networks run in both structures, so that network and structure
+can be told apart. The loop must make the steps of ours, by the same integrator and from the same noise, before anything
+is timed. Contestants take turns in one run, on one thread; the first is the paper's U-Net in the released structure,
+over which all others are. `--errors SECONDS` trains both networks for that long, on fields simulated on the fly, and
+compares their errors.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import math
 import time
 import warnings
 from collections.abc import Callable
@@ -24,11 +23,11 @@ from bench import timing
 timing.one_thread()  # before any library makes its threads
 
 import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 
-from bench import machine  # noqa: E402
+from bench import machine, peers_score  # noqa: E402
 from eqflow import ops  # noqa: E402
-from eqflow.dynamics import SkewFlow, StepWarning, rollout, skew  # noqa: E402
+from eqflow.dynamics import SkewFlow, rollout, skew  # noqa: E402
 from eqflow.metrics import denoising_report  # noqa: E402
 from eqflow.ops.philox import STREAMS  # noqa: E402
 from eqflow.score import PatternDenoiser, PatternShape, PatternTraining, Simulated, Stored, train_pattern  # noqa: E402
@@ -36,106 +35,96 @@ from eqflow.score.pattern_train import _Run  # noqa: E402
 from eqflow.systems.gray_scott import preset  # noqa: E402
 
 ETA, GAMMA, DT, SIZE = 0.1, 0.5**0.5, 0.01, 128
-SHAPES = {"local": PatternShape(), "unet": PatternShape(network="unet", precondition="v")}
+NETWORKS = ("unet", "local")
+GOALS = {"training": 2.0, "rollout": 3.0}  # of the local network in our structure over the first contestant
 CHECKED_STEPS, TOLERANCE = 3, 1e-4
+_TURN, _STEPS = 0.5, 10  # seconds and least steps: what a rollout of ours does once is a small part
 _LEARNED = 64  # fields of the training that is timed
 
 
-def as_released(score: Any, kernel: Tensor, steps: int, state: Tensor, draw: Callable[[int], Tensor]) -> Tensor:
-    """The loop as released; `draw` makes the noise of a step."""
-    scale = math.sqrt(2 * ETA * DT)
+class Velocity(nn.Module):
+    """v as the released structure asks for it, by the network of a denoiser that is preconditioned for v."""
 
-    def evaluated(state: Tensor) -> Tensor:
-        torch.randn_like(state)  # drawn by the step of the scheduler that is asked for the clean field, and thrown away
-        return score(state)
+    def __init__(self, denoiser: PatternDenoiser, sigma: float):
+        super().__init__()
+        self.network, self.timed = denoiser.network, denoiser.shape.network == "unet"
+        self.level = 250 * torch.tensor([sigma], device=denoiser.std.device).log()  # as the denoiser has it
 
-    with torch.no_grad():
-        for step in range(steps):
-            noise = scale * draw(step)
-            first = skew.convolve(kernel, evaluated(state)) + ETA * evaluated(state)
-            guess = state + DT * first + noise
-            second = skew.convolve(kernel, evaluated(guess)) + ETA * evaluated(guess)
-            state = state + DT / 2 * (first + second) + noise
-    return state
+    def forward(self, state: Tensor, level: Tensor) -> Tensor:
+        return -(self.network(state, self.level.expand(len(state))) if self.timed else self.network(state))
 
 
-def rollouts(batch: int, device: str) -> dict[str, Callable[[int], Tensor]]:
+def denoiser(name: str, device: str) -> PatternDenoiser:
+    """One whose last layer is not zero."""
+    made = PatternDenoiser(PatternShape(network=name, precondition="v"), [0.0, 0.0], [1.0, 1.0]).to(device)
+    last = made.network.leave if name == "local" else made.network.model.conv_out
+    nn.init.normal_(last.weight, std=0.3 / last.weight[0].numel() ** 0.5)
+    return made
+
+
+def rollouts(batch: int, device: str) -> dict[str, Callable[[int], Any]]:
     """Name -> a turn of some steps."""
     kernel, entries = skew.rotation(GAMMA).to(device), {}
     start = torch.randn(batch, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).to(device)
-    for name, shape in SHAPES.items():
-        denoiser = PatternDenoiser(shape, [0.0, -0.7], [0.5, 0.2]).requires_grad_(False).to(device)
-        eager, ours = denoiser.at(clip=True), denoiser.at().to(torch.device(device))
-        ours.denoiser.to(memory_format=torch.channels_last)
-        _check(eager, kernel, start)
-        entries[f"released structure, {name}"] = lambda steps, eager=eager: as_released(
-            eager, kernel, steps, start, lambda step: torch.randn_like(start)
-        )
+    for name in NETWORKS:
+        made = denoiser(name, device).requires_grad_(False)
+        released = peers_score.score(Velocity(made, made.sigma))
+        loop = functools.partial(peers_score.rollout, released, kernel, ETA, DT)
+        _check(made.at(clip=True), kernel, start, loop)
+        entries[f"released structure, {name}"] = functools.partial(loop, state=start)
+        layout = torch.channels_last if name == "local" else torch.contiguous_format
+        ours = made.at().to(memory_format=layout)
         for half in (None, torch.bfloat16):
             flow = SkewFlow(ours, kernel, ETA, autocast=half)
             words = f"ours, {name}, {'bfloat16' if half else 'float32'}"
-            entries[words] = lambda steps, flow=flow: rollout(start, flow, steps, dt=DT, guard_every=None).state
-            if device != "cpu":
-                entries[f"{words}, graph"] = lambda steps, flow=flow: (
-                    rollout(start, flow, steps, dt=DT, guard_every=None, cuda_graph=True).state
+            for graph in (False, True)[: 1 if device == "cpu" else 2]:
+                entries[words + ", graph" * graph] = functools.partial(
+                    rollout, start, flow, dt=DT, guard_every=None, cuda_graph=graph
                 )
+            if half:
+                print(f"{words}: the score moves by {flow.score_error(start):.1e}", flush=True)
     return entries
 
 
-def _check(score: Any, kernel: Tensor, start: Tensor) -> None:
+def _check(score: Any, kernel: Tensor, start: Tensor, loop: Callable[..., Tensor]) -> None:
     def same_noise(step: int) -> Tensor:
         draw = {"seed": 0, "step": step, "stream": STREAMS["langevin"], "device": start.device}
         return ops.normal(len(start), start[0].numel(), **draw).view_as(start)
 
-    loop = as_released(score, kernel, CHECKED_STEPS, start, same_noise)
+    peer = loop(steps=CHECKED_STEPS, state=start, draw=same_noise)
     ours = rollout(start, SkewFlow(score, kernel, ETA), CHECKED_STEPS, dt=DT, integrator="heun").state
-    error = float((ours - loop).norm() / loop.norm())
-    if error > TOLERANCE:
+    error = float((ours - peer).norm() / peer.norm())
+    if not error < TOLERANCE:
         raise AssertionError(f"ours is {error:.2g} away from the loop as released")
 
 
 def trainings(batch: int, device: str) -> dict[str, Callable[[int], None]]:
     """Name -> a turn of some steps."""
     fields = Stored(torch.randn(_LEARNED, 2, SIZE, SIZE).to(device), held_out=2, seed=0)
-    entries: dict[str, Callable[[int], None]] = {"eager U-Net, float32": _eager(batch, fields)}
-    for name, shape in SHAPES.items():
+    entries: dict[str, Callable[[int], None]] = {}
+    for name in NETWORKS:
+        made = denoiser(name, device)
+        entries[f"released structure, {name}"] = peers_score.training(Velocity(made, made.sigma), fields.fields, batch)
         for precision in ("float32", "bfloat16"):
-            run = _Run(fields, shape, PatternTraining(batch=batch, precision=precision))
-
-            def steps(count: int, run: Any = run) -> None:
-                for _ in range(count):
-                    run.advance()
-
-            entries[f"ours, {name}, {precision}"] = steps
+            run = _Run(fields, PatternShape(network=name), PatternTraining(batch=batch, precision=precision))
+            entries[f"ours, {name}, {precision}"] = functools.partial(_advance, run)
     return entries
 
 
-def _eager(batch: int, fields: Any) -> Callable[[int], None]:
-    """A step as a user would write it: the paper's network, v-prediction, AdamW, clipping."""
-    denoiser = PatternDenoiser(SHAPES["unet"], [0.0, 0.0], [1.0, 1.0]).to(fields.fields.device)
-    adam = torch.optim.AdamW(denoiser.parameters(), lr=1e-3)
-
-    def steps(count: int) -> None:
-        for _ in range(count):
-            clean = fields.fields[torch.randint(len(fields.fields), (batch,))]
-            noised = clean + denoiser.sigma * torch.randn_like(clean)
-            adam.zero_grad()
-            (denoiser(noised) - clean).square().mean().backward()
-            torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-            adam.step()
-
-    return steps
+def _advance(run: Any, steps: int) -> None:
+    for _ in range(steps):
+        run.advance()
 
 
 def errors(seconds: float, batch: int, device: str) -> dict[str, Any]:
     """What each network has learned of `wave` in the same processor time, its own schedule included."""
     found = {}
-    for name, shape in SHAPES.items():
+    for name in NETWORKS:
         fields = Simulated(preset("wave").parameters, SIZE, SIZE, held_out=64, seed=0, device=device)
+        shape = PatternShape(network=name, precondition="edm" if name == "local" else "v")
         probe = _Run(fields, shape, PatternTraining(batch=batch))
         begin = time.process_time()
-        for _ in range(10):
-            probe.advance()
+        _advance(probe, 10)
         steps = max(50, round(10 * seconds / (time.process_time() - begin)))
         begin = time.process_time()
         training = PatternTraining(steps=steps, batch=batch, every=steps, rate=3e-3 if name == "local" else 1e-3)
@@ -150,41 +139,52 @@ def errors(seconds: float, batch: int, device: str) -> dict[str, Any]:
     return found
 
 
+def race(case: str, entries: dict[str, Callable[[int], Any]], batch: int, device: str, seconds: float) -> dict:
+    """The table of one case, printed as well."""
+
+    def turn(run: Callable[[int], Any], steps: int) -> None:
+        run(steps=steps) if isinstance(run, functools.partial) else run(steps)
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    least = {name: _STEPS if case == "rollout" and name.startswith("ours") else 1 for name in entries}
+    steps = {name: timing.turn_size(functools.partial(turn, run), _TURN, least[name]) for name, run in entries.items()}
+    runs = {name: (functools.partial(turn, run, steps[name]), batch * steps[name]) for name, run in entries.items()}
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    speeds = timing.compete(runs, seconds, clock)
+    first = next(iter(speeds.values()))
+    print(f"\n| {case}, fields a second | best | median | over the first: best | median | turns |")
+    print("|---|---|---|---|---|---|")
+    for name, speed in speeds.items():
+        ratios = f"{speed.best / first.best:.2f} | {speed.middle / first.middle:.2f}"
+        print(f"| {name} | {speed.best:.3g} | {speed.middle:.3g} | {ratios} | {speed.turns} |", flush=True)
+    ours = max(speed.middle for name, speed in speeds.items() if name.startswith("ours, local")) / first.middle
+    print(f"{case}: {ours:.1f} times the first by the median, of {GOALS[case]:g} asked for")
+    return {name: speed._asdict() for name, speed in speeds.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each case")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--errors", type=float, default=0.0, help="seconds of training of each network")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args()
-    warnings.simplefilter("ignore", StepWarning)
-    commit = machine.output_of("git", "rev-parse", "--short=12", "HEAD")
-    print(commit, "torch", torch.__version__, options.device, f"{SIZE} x {SIZE}, batch {options.batch}")
-    facts: dict[str, Any] = {"commit": commit, "torch": torch.__version__, "device": options.device}
-    clock = time.process_time if options.device == "cpu" else time.perf_counter
-    for case, entries, first in (
-        ("training, fields/s", trainings(options.batch, options.device), "eager U-Net, float32"),
-        ("rollout, sample-steps/s", rollouts(options.batch, options.device), "released structure, unet"),
-    ):
-        turns = {
-            name: (lambda run=run: _turn(run, options.device), 2.0 * options.batch) for name, run in entries.items()
-        }
-        speeds = timing.compete(turns, options.seconds, clock)
-        print(f"\n| {case} | best | over {first} | turns |\n|---|---|---|---|")
-        for name, speed in speeds.items():
-            print(f"| {name} | {speed.best:.3g} | {speed.best / speeds[first].best:.2f} | {speed.turns} |", flush=True)
-        facts[case] = {name: speed._asdict() for name, speed in speeds.items()}
+    if options.threads > 1:
+        timing.free_threads(options.threads)
+    warnings.simplefilter("ignore")  # of diffusers, about its own future
+    about = machine.describe()
+    print(machine.sentence(about), options.device, f"{SIZE} x {SIZE}, batch {options.batch}", flush=True)
+    facts: dict[str, Any] = {"machine": about, "device": options.device, "batch": options.batch}
+    facts["threads"] = options.threads
+    for case, make in (("training", trainings), ("rollout", rollouts)):
+        facts[case] = race(case, make(options.batch, options.device), options.batch, options.device, options.seconds)
     if options.errors:
         facts["errors after the same time"] = errors(options.errors, options.batch, options.device)
     if options.out:
         options.out.write_text(json.dumps(facts, indent=2) + "\n")
-
-
-def _turn(run: Callable[[int], Any], device: str) -> None:
-    run(2)
-    if device != "cpu":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
