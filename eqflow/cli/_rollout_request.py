@@ -10,7 +10,7 @@ from eqflow.cli._shell import Problem, choice, usage
 from eqflow.cli._words import number
 
 _SKEW = ("eta", "kernel", "integrator")
-_FIELDS = ("alpha", "size", "clip", "precision")
+_FIELDS = ("alpha", "size", "clip", "precision", "anchor")
 _OF = {
     "gaussian": ("covariance", "dimension", *_SKEW),
     "mixture": ("means", "weights", "covariance", *_SKEW),
@@ -61,6 +61,8 @@ def check(given: dict[str, Any], ranks: int) -> None:
         number("--dt", given["dt"], above=0)
     if given["eta"] is not None:
         number("--eta", given["eta"], least=0)
+    if given["anchor"] is not None:
+        number("--anchor", given["anchor"], above=0)
     if given["precision"] is not None:
         choice("--precision", given["precision"], ("bfloat16", "float32"))
 

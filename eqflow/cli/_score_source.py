@@ -9,6 +9,7 @@ from eqflow.cli import _sources, _words
 from eqflow.cli._shell import Problem, in_options, usage
 
 PRETRAINED = "pretrained"
+_FIRST, _ANCHORS = 2**20, 256  # numbers of the fields that a score is anchored to: none is a start
 KERNEL = "rotation:-0.7071067811865476"  # the sign in which Gray-Scott moves, and the paper's speed
 
 
@@ -76,6 +77,17 @@ def flow(stored: Any, score: Any, given: dict[str, Any], where: str, channels: i
         raise usage("--kernel: " + in_options(error)) from None
 
 
+def _anchored(stored: Any, score: Any, given: dict[str, Any], where: str) -> Any:
+    """The score held to the mean and the large-scale power of the data."""
+    from eqflow.dynamics import AnchoredScore
+
+    fields = clean(stored, range(_FIRST, _FIRST + _ANCHORS), given["size"], given["seed"], given["backend"])
+    try:
+        return AnchoredScore.fit(score, fields.to(where), sharpness=given["anchor"])
+    except ValueError as error:
+        raise usage(f"--anchor: {in_options(error)}") from None
+
+
 def source(word: str, samples: range, given: dict[str, Any], where: str) -> _sources.Source:
     """A score as the source of a rollout."""
     from eqflow.dynamics.fingerprint import describe
@@ -83,6 +95,8 @@ def source(word: str, samples: range, given: dict[str, Any], where: str) -> _sou
     stored = load(word)
     score = at(stored, given["alpha"], bool(given["clip"]), where)
     fields = clean(stored, samples, given["size"], given["seed"], given["backend"]).to(where)
+    if given["anchor"] is not None:
+        score = _anchored(stored, score, given, where)
     start = score.noised(fields, seed=given["seed"], first_sample=samples.start)
     dynamics = flow(stored, score, given, where, fields.shape[1])
     offset, factor = stored.offset.to(where), stored.factor.to(where)

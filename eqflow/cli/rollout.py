@@ -84,6 +84,14 @@ def rollout(
     clip: Annotated[
         bool | None, option("--clip", help="Score: clamp the clean field, as the paper's code did.", panel=_SYSTEM)
     ] = None,
+    anchor: Annotated[
+        float | None,
+        real_option(
+            "--anchor",
+            help="Score: hold mean and large-scale power to the data's, for long runs; 2 is firm, 1 loose.",
+            panel=_SYSTEM,
+        ),
+    ] = None,
     precision: Annotated[
         str | None, option("--precision", help="Score: float32, or bfloat16, the default on a GPU.", panel=_SYSTEM)
     ] = None,
@@ -101,6 +109,7 @@ def rollout(
 
     \b
     eqflow rollout pretrained:wave --batch 4 --steps 500 --every 5 --out waves --show waves.gif
+    eqflow rollout pretrained:life --batch 2 --steps 20000 --every 200 --anchor 2 --out long --show long.gif
     eqflow rollout mixture --steps 2000 --every 20 --out two --show two.png
     eqflow rollout points cloud.csv --alpha 0.98 --kernel rotation:0.7 --out cloud --show cloud.gif --every 10
     eqflow rollout lorenz-flow --steps 5000 --every 5 --out path --show path.png

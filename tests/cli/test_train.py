@@ -117,7 +117,9 @@ def test_a_dataset_brings_its_system(here, plain):
     assert stored.system.feed == 0.029 and stored.steps == 200 and stored.offset.flatten().tolist() == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("words", [(), ("--size", 24, "--precision", "bfloat16", "--clip", "--eta", 0.3)])
+@pytest.mark.parametrize(
+    "words", [(), ("--anchor", 2), ("--size", 24, "--precision", "bfloat16", "--clip", "--eta", 0.3)]
+)
 def test_a_rollout_keeps_clean_fields_and_goes_on(folder, here, words):
     command = ("rollout", folder, "--batch", 2, "--steps", 6, "--every", 3, "--out", "path", *words)
     assert "2 samples, 6 steps, 3 frames" in run(*command).stdout
@@ -185,6 +187,7 @@ def test_a_run_that_cannot_be_rolled_out_is_refused(folder, here):
     (empty / "train.json").write_text("{}")
     assert "expected a finished score" in run("rollout", empty, "--out", "a", code=1).stderr
     assert "expected a pretrained score" in run("rollout", "pretrained:moon", "--out", "a", code=1).stderr
+    assert "expected --anchor" in run("rollout", folder, "--anchor", 0, "--out", "a", code=2).stderr
     assert "expected alpha=0.94478" in run("rollout", folder, "--alpha", 0.5, "--out", "a", code=2).stderr
     for name in ("report.json", "score.png", "train.json"):
         (empty / name).write_bytes((folder / name).read_bytes())
