@@ -114,10 +114,10 @@ class Case:
         """The data."""
         return self.stored.fields(range(self.samples, self.samples + self.data))
 
-    @cached_property
-    def anchors(self) -> AnchoredScore:
-        """The score held to the data's mean and power, as wide as they vary."""
-        return AnchoredScore.fit(self.score, self.others, waves=min(WAVES, self.stored.size[0] // 2), sharpness=1.0)
+    def anchored(self, sharpness: float) -> AnchoredScore:
+        """The score held to the data's mean and power."""
+        waves = min(WAVES, self.stored.size[0] // 2)
+        return AnchoredScore.fit(self.score, self.others, waves=waves, sharpness=sharpness)
 
     def flow(self, variant: Variant, fields: Tensor, sign: int = 1) -> Any:
         """The dynamics of rollouts that start from clean fields, with K or -K."""
@@ -125,8 +125,7 @@ class Case:
         kernel, precision = sign * skew.rotation(variant.gamma), torch.bfloat16 if half else None
         score: Any = self.score
         if variant.anchor:  # each sample keeps its own mean, and all of them the distribution of means
-            held = {"mean": fields.mean((2, 3)), "spread": self.anchors.spread / variant.anchor}
-            score = replace(self.anchors, **held)
+            score = replace(self.anchored(variant.anchor), mean=fields.mean((2, 3)))
         flow = SkewFlow(score, kernel, variant.eta, autocast=precision)
         return CorrectedFlow(flow, variant.corrections, eta=variant.pull) if variant.corrections else flow
 

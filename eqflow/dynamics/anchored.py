@@ -5,7 +5,7 @@ empty, and how regions are arranged, hangs on forces far below that: rollouts dr
 well. The data tell these few numbers exactly. With s the score, x_c the mean of channel c over N sites and a_ck the
 logarithm of its power at whole wave numbers k (`metrics.radial_spectrum`), all of noised fields,
 
-    s' = s - grad [ sum over c of N (x_c - m_c)^2 / (2 (1 - alpha))  +  sum over c, k of (a_ck - l_ck)^2 / (2 d_ck^2) ]
+    s' = s - grad [ sum over c of N (x_c - m_c)^2 / (8 (1 - alpha))  +  sum over c, k of (a_ck - l_ck)^2 / (2 d_ck^2) ]
 
 is the score of the same density times a factor: a gradient again where s is one, so that a skew flow keeps it too.
 """
@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 WAVES = 10  # beyond, power relaxes in a few units of time by itself, and forces on few numbers become stiff
+_FIRM = 0.25  # curvature of the mean's part over that of the noise: with all of it, steps of time 0.02 can grow
+_FIRMEST = 0.5  # of the power's part
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +69,16 @@ class AnchoredScore:
             clean: as many fields as there are, of the grid that will be rolled out.
             waves: wave numbers whose power is held, from 1.
             sharpness: by how much narrower than among the data the power of one field may vary: 1 is the data's own
-                spread, which is too weak against the drift of most scores.
+                spread, which is too weak against the drift of most scores. Where that would be stiffer than half the
+                noise, as for wave numbers that are noise alone, the spread is what is half as stiff.
             seed: of the noise.
         """
         if not sharpness > 0:
             raise ValueError(f"expected sharpness above 0, got {sharpness}: waves=0 holds no power")
         logs = _energy(score.noised(clean, seed=seed), waves).log()
         spread = logs.std(0) if waves else logs[0]
-        return cls(score, clean.mean((0, 2, 3)), logs.mean(0), spread / sharpness)
+        least = (4 * (1 - score.alpha) / (_FIRMEST * logs.mean(0).exp())).sqrt()  # 4 / (d^2 power) is the curvature
+        return cls(score, clean.mean((0, 2, 3)), logs.mean(0), torch.maximum(spread / sharpness, least))
 
     def __post_init__(self) -> None:
         if getattr(self.score, "alpha", None) is None:
@@ -114,7 +118,7 @@ class AnchoredScore:
     ) -> Tensor:
         """s' - s, of the shape of the state."""
         mean = math.sqrt(self.alpha) * self.mean.to(state).unflatten(-1, (-1, 1, 1))
-        pull = (mean - state.mean((2, 3), keepdim=True)) / (1 - self.alpha)
+        pull = _FIRM * (mean - state.mean((2, 3), keepdim=True)) / (1 - self.alpha)
         waves = self.power.shape[1]
         if not waves:
             return pull.expand_as(state)
