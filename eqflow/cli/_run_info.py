@@ -74,7 +74,8 @@ def _rollout(folder: Path) -> tuple[dict[str, Any], list[str]]:
     facts = {"complete": len(found) == options["ranks"], "options": options, "files": [path.name for path in found]}
     data = options["source_data"]
     fit = f"{data['flow']} of the fit of {data['fit']}" if "fit" in data else options["source"]
-    fit = f"the score of {data['score']}, alpha {data['alpha']:.5g}" if "score" in data else fit
+    if options["source"] == "score":
+        fit = f"the score of {data['score']}, alpha {data['alpha']:.5g}"
     return facts, [
         f"{'source':<10}{fit}",
         f"{'steps':<10}{count(options['steps'])} of {options['dt']:g}, {count(kept)} frames",

@@ -77,15 +77,18 @@ def flow(stored: Any, score: Any, given: dict[str, Any], where: str, channels: i
         raise usage("--kernel: " + in_options(error)) from None
 
 
-def _anchored(stored: Any, score: Any, given: dict[str, Any], where: str) -> Any:
-    """The score held to the mean and the large-scale power of the data."""
+def _anchored(stored: Any, score: Any, fields: Any, given: dict[str, Any], where: str) -> Any:
+    """The score held to the large-scale power of the data, and to the mean that each sample starts with."""
+    from dataclasses import replace
+
     from eqflow.dynamics import AnchoredScore
 
-    fields = clean(stored, range(_FIRST, _FIRST + _ANCHORS), given["size"], given["seed"], given["backend"])
+    data = clean(stored, range(_FIRST, _FIRST + _ANCHORS), given["size"], given["seed"], given["backend"])
     try:
-        return AnchoredScore.fit(score, fields.to(where), sharpness=given["anchor"])
+        held = AnchoredScore.fit(score, data.to(where), sharpness=given["anchor"])
     except ValueError as error:
         raise usage(f"--anchor: {in_options(error)}") from None
+    return replace(held, mean=fields.mean((2, 3)))
 
 
 def source(word: str, samples: range, given: dict[str, Any], where: str) -> _sources.Source:
@@ -96,7 +99,7 @@ def source(word: str, samples: range, given: dict[str, Any], where: str) -> _sou
     score = at(stored, given["alpha"], bool(given["clip"]), where)
     fields = clean(stored, samples, given["size"], given["seed"], given["backend"]).to(where)
     if given["anchor"] is not None:
-        score = _anchored(stored, score, given, where)
+        score = _anchored(stored, score, fields, given, where)
     start = score.noised(fields, seed=given["seed"], first_sample=samples.start)
     dynamics = flow(stored, score, given, where, fields.shape[1])
     offset, factor = stored.offset.to(where), stored.factor.to(where)

@@ -149,8 +149,8 @@ def mmd_test(
         ValueError: an argument is wrong.
 
     Example:
-        >>> x, y = torch.randn(50, 2), torch.randn(50, 2) + 1
-        >>> mmd_test(x, y).p_value
+        >>> x, y = torch.randn(2, 50, 2, generator=torch.Generator().manual_seed(0))
+        >>> mmd_test(x, y + 1).p_value
         0.005
     """
     x, y = check_sets(x, y, sigma)

@@ -1,9 +1,10 @@
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
-import torch.multiprocessing
 
 from eqflow.metrics import denoising_report
 from eqflow.score import PatternShape, PatternTraining, Simulated, Stored, train_pattern
@@ -166,19 +167,30 @@ def test_training_on_simulated_fields_goes_on_to_the_same_bits():
     assert same(again.state, states[-1])
 
 
-def _one_of_two(rank, folder):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    fit = train_pattern(stored(), SMALL, PatternTraining(steps=40, every=20, batch=4, precision="float32"))
-    torch.save(fit.state, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+ONE_OF_TWO = """
+import sys
+import torch
+from eqflow.score import PatternShape, PatternTraining, Stored, train_pattern
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+fields = Stored(torch.load(f"{folder}/fields.pt"), held_out=8, seed=3)
+shape = PatternShape(width=8, dilations=(1, 1), first=5)
+fit = train_pattern(fields, shape, PatternTraining(steps=40, every=20, batch=4))
+torch.save(fit.state, f"{folder}/{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
 
 
 def test_two_processes_train_as_one(tmp_path):
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    torch.save(smooth(), tmp_path / "fields.pt")
+    command = [sys.executable, "-c", ONE_OF_TWO]
+    both = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert same(first, second)
-    one = train_pattern(stored(), SMALL, PatternTraining(steps=40, every=20, batch=4, precision="float32")).state
+    one = train_pattern(stored(), SMALL, PatternTraining(steps=40, every=20, batch=4)).state
     torch.testing.assert_close(first["history"], one["history"], rtol=1e-3, atol=0)
 
 
