@@ -74,7 +74,8 @@ def commands(options: argparse.Namespace) -> list[Command]:
     sanitizer = _tool("compute-sanitizer")
     absent = None if sanitizer and gpu else "compute-sanitizer is not here" if gpu else "a dry run has no GPU"
     sanitize = [sanitizer or "compute-sanitizer", "--error-exitcode", "9", "--tool"]
-    no_gpu = None if gpu else "a dry run has no GPU"
+    there = importlib.util.find_spec("diffusers")
+    peer = "a dry run has no GPU" if not gpu else None if there else "its peer needs diffusers, which is not here"
     score = ["--device", options.device, "--batch", "64", "--seconds", "30"]
     plain = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # every tensor its own allocation, so that its ends are guarded
     build = [Command("build", 150, ["bash", "-c", _install(options)])] if options.build else []
@@ -96,7 +97,7 @@ def commands(options: argparse.Namespace) -> list[Command]:
         measure("field-moments", 30),
         measure("derivatives", 40),
         measure("rollout", 60),
-        Command("score", 90, [python, "-m", "bench.bench_score", *score], skipped=no_gpu),
+        Command("score", 90, [python, "-m", "bench.bench_score", *score], skipped=peer),
         measure("peers", 90),
         measure("triton", 60),
         measure("disk", 60),

@@ -80,7 +80,7 @@ def _draw(made: dict[str, Films]) -> Any:
         for row, (name, frames) in enumerate((("truth", film.truth), ("recovered", film.recovered))):
             for column, share in enumerate(_SHOWN):
                 axes, at = grid[row, column], round(share * (len(frames) - 1))
-                axes.imshow(frames[at, 0, 1], cmap="magma", vmin=low, vmax=high, interpolation="nearest")
+                axes.imshow(frames[at, 0, 1].numpy(), cmap="magma", vmin=low, vmax=high, interpolation="nearest")
                 axes.set_xticks([])
                 axes.set_yticks([])
                 if row == 0:

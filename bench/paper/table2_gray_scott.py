@@ -12,6 +12,7 @@ finished part, with the picture and the film of each comparison.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from bench.paper.report import Report, spread
@@ -29,9 +30,9 @@ _ASKED = {"life": 3.0, "wave": 3.0, "spirals": 2.0, "maze": None}
 _NOTHING, _HEALTHY, _NULL = 0.08, (0.95, 1.05), 3.0
 NOT_REPRODUCIBLE = (
     "The paper's 0.589 for waves is the larger |cos| of two signs from one start; it mixes motion with relaxation, and "
-    "was not reached from other starts. The maze does not move: its similarity is the same along +K, along -K and "
-    "nearly without K, so that 0.270 says nothing about dynamics. A better score makes the odd part smaller, not "
-    "larger: no acceptance is asked of its size, but of its sign and its distance from nothing."
+    "was not reached from other starts. The maze does not move: its similarity is about the same along +K and -K, "
+    "and some is there without K, so that 0.270 says nothing about dynamics. A better score may make the odd part "
+    "smaller: no acceptance is asked of its size, but of its sign and its distance from nothing."
 )
 
 
@@ -64,7 +65,7 @@ def tables(report: Report, reports: dict[str, dict[str, Any]]) -> None:
         sound = {name: cell(parts[name], found) for name in ("odd", "even", "plus", "minus", "none", "other_sample")}
         at, lag = found["main"]
         agreeing = f"{parts['odd']['agreeing'][at][lag]:.0%}"
-        released = spread(found["as_released"])
+        released = spread([math.nan if value is None else value for value in found["as_released"]])
         rows.append([pattern, PAPER[pattern][0], released, _words(sound["odd"]), agreeing, _words(sound["even"])])
         apart = {name: cell(value, found) for name, value in parts["other_truths_apart"].items()}
         worst = max(apart, key=lambda name: abs(apart[name][0]))

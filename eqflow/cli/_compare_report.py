@@ -43,9 +43,10 @@ def lines(report: dict[str, Any]) -> list[str]:
     if report["film_ended"]:
         rows.append(("film", f"ends early, since the dynamics left all bounds: {report['film_ended']}"))
     if report["as_released"]:
-        values = report["as_released"]
-        mean = sum(values) / len(values)
-        rows.append(("paper's", f"{mean:.3f} over {len(values)} samples by the released protocol: for parity, no test"))
+        values = [value for value in report["as_released"] if value is not None]  # None: the sample does not move
+        if values:
+            mean, many = sum(values) / len(values), len(values)
+            rows.append(("paper's", f"{mean:.3f} over {many} samples by the released protocol: for parity, no test"))
     return [f"{name:<10}{value}" for name, value in rows]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import typer
 
 from eqflow.cli import _compare_measure, _fit_work, _score_source
-from eqflow.cli._run_folder import CompareFolder, write_json
+from eqflow.cli._run_folder import CompareFolder
 from eqflow.cli._shell import Problem, choice, in_options, usage
 from eqflow.cli._words import duration, number, numbers
 
@@ -74,9 +73,4 @@ def go(
     typer.echo("\n".join(_compare_report.lines(report)))
     said = "was complete already" if before else f"compared in {duration(time.monotonic() - begin)}"
     typer.echo(f"\n{place} {said}: {folder.picture.name}, {folder.tensors.name}, {folder.report.name}")
-    if show:
-        shutil.copyfile(folder.picture, show)
-        typer.echo(f"wrote {show}")
-    if as_json:
-        write_json(as_json, report)
-        typer.echo(f"wrote {as_json}")
+    _fit_work.copies(folder, report, show, as_json)

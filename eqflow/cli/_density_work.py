@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import typer
 
 from eqflow.cli import _fit_request, _fit_work
-from eqflow.cli._run_folder import DensityFolder, write_json
+from eqflow.cli._run_folder import DensityFolder
 from eqflow.cli._shell import Problem, choice, in_options, usage
 from eqflow.cli._words import count, duration, number
 
@@ -103,12 +102,7 @@ def go(
     typer.echo("\n".join(lines(report)))
     said = "was complete already" if before else f"fitted in {duration(time.monotonic() - begin)}"
     typer.echo(f"\n{place} {said}: {folder.picture.name}, {folder.tensors.name}, {folder.report.name}")
-    if show:
-        shutil.copyfile(folder.picture, show)
-        typer.echo(f"wrote {show}")
-    if as_json:
-        write_json(as_json, report)
-        typer.echo(f"wrote {as_json}")
+    _fit_work.copies(folder, report, show, as_json)
     path = shlex.quote(str(place))
     typer.echo(f"next: eqflow cluster {path} --show {path}-clusters.png")
 

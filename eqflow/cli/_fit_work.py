@@ -39,9 +39,7 @@ def go(cloud: Any, request: dict[str, Any], place: Path, where: str, show: Path 
     typer.echo("")
     said = "was complete already" if before else f"fitted in {duration(time.monotonic() - begin)}"
     typer.echo(f"{place} {said}: {folder.picture.name}, {folder.tensors.name}, {folder.report.name}")
-    if show:
-        shutil.copyfile(folder.picture, show)
-        typer.echo(f"wrote {show}")
+    copies(folder, report, show, None)
     path = shlex.quote(str(place))
     typer.echo(f"next: eqflow rollout {path} --steps 5000 --every 5 --out {path}-path --show {path}-path.png")
 
@@ -52,6 +50,16 @@ def complete(folder: Fitted) -> dict[str, Any] | None:
 
     there = folder.tensors.exists() and folder.picture.exists()
     return read_json(folder.report) if there else None
+
+
+def copies(folder: Fitted, report: dict[str, Any], show: Path | None, as_json: Path | None) -> None:
+    """The picture and the numbers where they were asked for besides."""
+    if show:
+        shutil.copyfile(folder.picture, show)
+        typer.echo(f"wrote {show}")
+    if as_json:
+        write_json(as_json, report)
+        typer.echo(f"wrote {as_json}")
 
 
 def _bytes(request: dict[str, Any], cloud: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import typer
 
 from eqflow.cli import _fit_work, _stages, _train_report
-from eqflow.cli._run_folder import ScoreFolder, write_json
+from eqflow.cli._run_folder import ScoreFolder
 from eqflow.cli._shell import Problem, choice, in_options, usage
 from eqflow.cli._train_source import HELD_OUT, Source, preset
 from eqflow.cli._words import duration, number, real
@@ -166,12 +165,7 @@ def go(
     typer.echo("\n".join(_train_report.lines(report)))
     said = "was complete already" if before else f"trained in {duration(time.monotonic() - begin)}"
     typer.echo(f"\n{place} {said}: {folder.picture.name}, {folder.tensors.name}, {folder.report.name}")
-    if show:
-        shutil.copyfile(folder.picture, show)
-        typer.echo(f"wrote {show}")
-    if as_json:
-        write_json(as_json, report)
-        typer.echo(f"wrote {as_json}")
+    _fit_work.copies(folder, report, show, as_json)
     path = shlex.quote(str(place))
     typer.echo(f"next: eqflow rollout {path} --steps 1000 --every 10 --out {path}-path --show {path}-path.gif")
 
