@@ -11,8 +11,10 @@ finished part, with the picture and the film of each comparison.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
 from typing import Any
 
 from bench.paper.report import Report, spread
@@ -43,7 +45,8 @@ def compared(study: Study, pattern: str) -> dict[str, Any]:
     folder = study.cache.folder / f"table2-{pattern}-{study.models}-{study.released}{'-quick' if study.quick else ''}"
     sizes = ["--size", "64", "--times", "0.02,0.04", "--lags", "1,2"] if study.quick else ["--times", "0.5,1,2"]
     words = ["compare", f"pretrained:{pattern}", "--samples", str(study.models), "--as-released", str(study.released)]
-    app([*words, *sizes, "--device", study.device, "--out", str(folder)], standalone_mode=False)
+    with contextlib.redirect_stdout(sys.stderr):  # its words are no part of the report
+        app([*words, *sizes, "--device", study.device, "--out", str(folder)], standalone_mode=False)
     return json.loads((folder / "report.json").read_text())
 
 
@@ -64,7 +67,7 @@ def tables(report: Report, reports: dict[str, dict[str, Any]]) -> None:
         parts = found["fidelity"]
         sound = {name: cell(parts[name], found) for name in ("odd", "even", "plus", "minus", "none", "other_sample")}
         at, lag = found["main"]
-        agreeing = f"{parts['odd']['agreeing'][at][lag]:.0%}"
+        agreeing = f"{parts['odd']['agreeing'][at][lag] or 0.0:.0%}"  # of no sample that moves: none
         released = spread([math.nan if value is None else value for value in found["as_released"]])
         rows.append([pattern, PAPER[pattern][0], released, _words(sound["odd"]), agreeing, _words(sound["even"])])
         apart = {name: cell(value, found) for name, value in parts["other_truths_apart"].items()}
