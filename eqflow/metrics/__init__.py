@@ -1,9 +1,11 @@
 """How alike, how close, how chaotic, how well kept: numbers for flows, scores and sets of points, with their errors."""
 
+from eqflow.metrics.creatures import Sightings, find_creatures, rotational_order
 from eqflow.metrics.denoising import DenoisingError, DenoisingReport, denoising_error, denoising_report
 from eqflow.metrics.ensemble import EnsembleReport, compare_ensembles, spectrum_log_ratio, two_point_correlation
 from eqflow.metrics.equivariance import TURNS, equivariance_error
 from eqflow.metrics.fidelity import Cosines, Fidelity, displacement_cosines, fidelity
+from eqflow.metrics.flights import Flights, follow_creatures
 from eqflow.metrics.headroom import Headroom, kernel_headroom
 from eqflow.metrics.lyapunov import Lyapunov, lyapunov_spectrum
 from eqflow.metrics.mmd import MMD, MMDTest, mmd, mmd_test
@@ -30,6 +32,7 @@ __all__ = [
     "EnsembleReport",
     "Fidelity",
     "FieldStein",
+    "Flights",
     "GaussianField",
     "GaussianScore",
     "Headroom",
@@ -39,6 +42,7 @@ __all__ = [
     "MeanSquareDisplacement",
     "Residual",
     "ShuffleNull",
+    "Sightings",
     "SignSymmetries",
     "Stein",
     "Tracks",
@@ -53,6 +57,8 @@ __all__ = [
     "displacement_cosines",
     "equivariance_error",
     "fidelity",
+    "find_creatures",
+    "follow_creatures",
     "kernel_headroom",
     "largest_exponent",
     "lyapunov_spectrum",
@@ -63,6 +69,7 @@ __all__ = [
     "radial_spectrum",
     "random_skew_fields",
     "residual",
+    "rotational_order",
     "sign_symmetries",
     "similarity",
     "spectrum_log_ratio",
