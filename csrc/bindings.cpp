@@ -242,6 +242,38 @@ const float *maybe_data(const MaybeTensor &tensor, const char *name, const std::
   return tensor ? tensor->data<float>(name, shape) : nullptr;
 }
 
+void scatter(const Tensor &pictures, const Tensor &areas, const Tensor &radii, const Tensor &background,
+             const Tensor &images, const MaybeTensor &faded, const Tensor &placements, float oversample,
+             float scale_low, float scale_high, float overlap, float coverage, float fading, bool turn,
+             std::uint64_t seed, std::uint64_t first_sample, std::uint32_t stream, int threads) {
+  const ScatterParams p{images.size(0),
+                        images.size(1),
+                        images.size(2),
+                        images.size(3),
+                        pictures.size(0),
+                        pictures.size(1),
+                        placements.size(1),
+                        oversample,
+                        scale_low,
+                        scale_high,
+                        overlap,
+                        coverage,
+                        fading,
+                        turn,
+                        seed,
+                        first_sample,
+                        stream};
+  const ScatterFields fields{pictures.data<float>("pictures", {p.species, p.side, p.side, p.channels + 1}),
+                             areas.data<float>("areas", {p.species}),
+                             radii.data<float>("radii", {p.species}),
+                             background.data<float>("background", {p.channels}),
+                             images.data<float>("images", {p.batch, p.channels, p.height, p.width}),
+                             faded ? faded->data<float>("faded", {p.batch, p.channels, p.height, p.width}) : nullptr,
+                             placements.data<float>("placements", {p.batch, p.attempts, 5})};
+  py::gil_scoped_release release;
+  scatter_cpu(p, fields, threads);
+}
+
 std::int64_t divergence_workspace(const DivergenceParams &p, const Tensor &output) {
 #if EQFLOW_CUDA
   if (runs_cuda(output)) return divergence_cuda_workspace(p);
@@ -394,6 +426,10 @@ PYBIND11_MODULE(EQFLOW_MODULE, m) {
         py::arg("step"), py::arg("step_in_memory"), py::arg("stream"), py::arg("first_sample"), py::arg("threads"));
   m.def("kernel_score", &kernel_score, py::arg("places"), py::arg("table"), py::arg("log_weights"), py::arg("excluded"),
         py::arg("score"), py::arg("log_sum"), py::arg("smoothed"), py::arg("scale"), py::arg("threads"));
+  m.def("scatter", &scatter, py::arg("pictures"), py::arg("areas"), py::arg("radii"), py::arg("background"),
+        py::arg("images"), py::arg("faded"), py::arg("placements"), py::arg("oversample"), py::arg("scale_low"),
+        py::arg("scale_high"), py::arg("overlap"), py::arg("coverage"), py::arg("fading"), py::arg("turn"),
+        py::arg("seed"), py::arg("first_sample"), py::arg("stream"), py::arg("threads"));
   m.def("field_moments_workspace", &field_moments_workspace, py::arg("state"), py::arg("rows"), py::arg("columns"),
         py::arg("margin"), py::arg("nine_point"));
   m.def("field_moments", &field_moments, py::arg("state"), py::arg("at"), py::arg("units"), py::arg("rows"),

@@ -19,6 +19,7 @@ struct CpuKernels {
                        float *, float *, float *, int);
   bool (*field_moments)(const FieldMomentsParams &, const FieldProgram &, const FieldProgram &, const float *,
                         const float *, const float *, double *, int);
+  bool (*scatter)(const ScatterParams &, const ScatterFields &, int);
   bool (*divergence)(const DivergenceParams &, const float *, const float *, float *, float *, float *, int);
   bool (*divergence_gradient)(const DivergenceParams &, const float *, const float *, const float *, const float *,
                               const float *, float *, int);
@@ -36,6 +37,7 @@ struct CpuKernels {
    isa::langevin_cpu,                                                                                                  \
    isa::kernel_score_cpu,                                                                                              \
    isa::field_moments_cpu,                                                                                             \
+   isa::scatter_cpu,                                                                                                   \
    isa::divergence_cpu,                                                                                                \
    isa::divergence_gradient_cpu,                                                                                       \
    isa::flow_loss_cpu,                                                                                                 \
@@ -119,6 +121,10 @@ void kernel_score_cpu(const KernelScoreParams &p, const float *places, const flo
 void field_moments_cpu(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,
                        const float *state, const float *at, const float *units, double *moments, int threads) {
   check_memory(kernels().field_moments(p, rows, columns, state, at, units, moments, threads));
+}
+
+void scatter_cpu(const ScatterParams &p, const ScatterFields &fields, int threads) {
+  check_memory(kernels().scatter(p, fields, threads));
 }
 
 void divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,

@@ -20,6 +20,7 @@ void kernel_score_cpu(const KernelScoreParams &p, const float *places, const flo
                       const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads);
 void field_moments_cpu(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,
                        const float *state, const float *at, const float *units, double *moments, int threads);
+void scatter_cpu(const ScatterParams &p, const ScatterFields &fields, int threads);
 void divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,
                     float *divergence, float *strain, int threads);
 void divergence_gradient_cpu(const DivergenceParams &p, const float *points, const float *parameters,

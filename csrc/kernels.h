@@ -70,6 +70,26 @@ struct FieldMomentsParams {
   bool nine_point;
 };
 
+// Pictures on periodic canvases: `species` squares, from pixel to pixel alpha-weighted colours and then alpha.
+struct ScatterParams {
+  std::int64_t batch, channels, height, width, species, side, attempts;
+  float oversample;                               // pixels of a picture for each of the canvas
+  float scale_low, scale_high, overlap, coverage; // coverage: pixels that may be covered in all
+  float fading;                                   // share of the pictures that fade
+  bool turn;
+  std::uint64_t seed, first_sample;
+  std::uint32_t stream;
+};
+
+struct ScatterFields {
+  const float *pictures;      // [species, side, side, channels + 1], transparent along the border
+  const float *areas, *radii; // [species], in pixels of the canvas
+  const float *background;    // [channels]
+  float *images;              // [batch, channels, height, width]
+  float *faded;               // the same shape, or null
+  float *placements;          // [batch, attempts, 5]: species, row, column, turn, scale; NaN where there is no place
+};
+
 // v(x) = W_o a(... a(W_1 h_0 + b_1) ...) + b_o, see eqflow/ops/mlp.py. The parameters of a network are one row of
 // `size` numbers: W_1 (row by row), b_1, W_2, b_2, ..., W_o, b_o. h_0 = [x, sin x, cos x, sin 2x, cos 2x, ...], each a
 // group of `dimension` numbers.
@@ -151,6 +171,7 @@ struct AdamStep {
                         const std::int64_t *excluded, float *score, float *log_sum, float *smoothed, int threads);     \
   bool field_moments_cpu(const FieldMomentsParams &p, const FieldProgram &rows, const FieldProgram &columns,           \
                          const float *state, const float *at, const float *units, double *moments, int threads);       \
+  bool scatter_cpu(const ScatterParams &p, const ScatterFields &fields, int threads);                                  \
   bool divergence_cpu(const DivergenceParams &p, const float *points, const float *parameters, float *velocity,        \
                       float *divergence, float *strain, int threads);                                                  \
   bool divergence_gradient_cpu(const DivergenceParams &p, const float *points, const float *parameters,                \

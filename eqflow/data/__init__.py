@@ -1,5 +1,6 @@
 """Snapshots, trajectories and points on disk: made, resumed, inspected and read; fields in The Well's HDF5 layout."""
 
+from eqflow.data.creatures import Creature, icons, read_creature
 from eqflow.data.files import DatasetError
 from eqflow.data.generate import Progress, Summary, generate
 from eqflow.data.inspect import Report, inspect
@@ -11,6 +12,7 @@ from eqflow.data.tensors import read_tensors, save_tensors
 
 __all__ = [
     "Cloud",
+    "Creature",
     "DatasetError",
     "PicturesError",
     "PointsError",
@@ -22,7 +24,9 @@ __all__ = [
     "Summary",
     "check_points",
     "generate",
+    "icons",
     "inspect",
+    "read_creature",
     "read_pictures",
     "read_points",
     "read_tensors",

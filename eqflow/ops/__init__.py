@@ -11,6 +11,7 @@ from eqflow.ops.kernel_score import KernelScores, kernel_score
 from eqflow.ops.langevin import langevin_step, langevin_update
 from eqflow.ops.mlp import MLP
 from eqflow.ops.normal import normal
+from eqflow.ops.scatter import Scatter, scatter
 from eqflow.ops.trace import FieldDivergence, field_divergence
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FlowTraining",
     "Functionals",
     "KernelScores",
+    "Scatter",
     "backends",
     "convolution_divergence",
     "field_divergence",
@@ -36,4 +38,5 @@ __all__ = [
     "mlp_divergence",
     "monomials_up_to",
     "normal",
+    "scatter",
 ]
