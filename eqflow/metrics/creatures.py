@@ -120,7 +120,7 @@ def find_creatures(
     Raises:
         ValueError: the shapes do not fit, a world is not finite, or a picture is larger than the world.
     """
-    frames, channels, *size = worlds.shape if worlds.ndim == 4 else (0, 0)
+    _, channels, *size = worlds.shape if worlds.ndim == 4 else (0, 0)
     if worlds.ndim != 4 or pictures.ndim != 4 or pictures.shape[1] != channels + 1 or len(background) != channels:
         raise ValueError(
             f"expected worlds [frames, channels, height, width], pictures [species, channels + 1, side, side] and a "

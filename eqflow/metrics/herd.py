@@ -129,7 +129,7 @@ def along_body(flights: Flights, lag: int) -> Estimate:
 
 
 def lifetime(flights: Flights) -> Estimate:
-    """Mean time to a track's end: all the time that was seen by all the ends that were; an estimate for constant risk."""
+    """Mean time to a track's end, where the risk is constant: all the time that was seen by all the ends that were."""
     tracks = flights.tracks
     last = torch.ones_like(tracks.track, dtype=torch.bool)
     last[:-1] = tracks.track[1:] != tracks.track[:-1]
@@ -222,10 +222,8 @@ def polarisation(flights: Flights, lag: int, *, of: str = "motion", draws: int =
         seed: of the draws.
     """
     found = steps(flights, lag)
-    if of == "motion":
-        angle = torch.atan2(-found.velocity[:, 0], found.velocity[:, 1])
-    else:
-        angle = flights.heading[found.row]
+    down, right = found.velocity.unbind(1)
+    angle = torch.atan2(-down, right) if of == "motion" else flights.heading[found.row]
     unit = torch.polar(torch.ones_like(angle), angle)
     frames = flights.tracks.frames
     number = torch.bincount(found.frame, minlength=frames)

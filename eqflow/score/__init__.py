@@ -17,6 +17,7 @@ from eqflow.score.pattern_shape import PatternShape
 from eqflow.score.pattern_train import PatternFit, train_pattern
 from eqflow.score.points import Points
 from eqflow.score.pool import Pool, make_pool, sample_pool
+from eqflow.score.scattered import Scattered
 from eqflow.score.schedule import ContinuousSchedule, CosineSchedule, LinearSchedule, Schedule
 from eqflow.score.stored import StoredScore, about_score, pretrained, read_score
 from eqflow.score.train import DenoiserFit, DenoiserTraining, train_denoiser
@@ -49,6 +50,7 @@ __all__ = [
     "PatternTraining",
     "Points",
     "Pool",
+    "Scattered",
     "Schedule",
     "Score",
     "Simulated",

@@ -87,6 +87,14 @@ class _Run(Run):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             return model(noised, sigma)
 
+    def _drawn(self, rows: range) -> tuple[Tensor, Tensor]:
+        """What the denoiser should give, and what it is given with noise: the same, unless the data say otherwise."""
+        if not hasattr(self.fields, "pairs"):
+            clean = self._seen(self.fields.draw(rows))
+            return clean, clean
+        clean, given = self.fields.pairs(rows)
+        return self._seen(clean), self._seen(given)
+
     def _seen(self, clean: Tensor) -> Tensor:
         """The fields through the symmetry and the shift of this step."""
         samples, training = torch.zeros(1, dtype=torch.int64), self.training
@@ -108,8 +116,8 @@ class _Run(Run):
         training, (rank, ranks) = self.training, _place()
         first = self.step * training.batch
         rows = range(first + rank * training.batch // ranks, first + (rank + 1) * training.batch // ranks)
-        clean = self._seen(self.fields.draw(rows))
-        noised, sigma = self._noised(clean, rows.start, _DRAWS, _LEVELS)
+        clean, given = self._drawn(rows)
+        noised, sigma = self._noised(given, rows.start, _DRAWS, _LEVELS)
         out = self.denoiser.constants(sigma)[2]
         error = (self._clean(self.denoiser, noised, sigma) - clean) / out
         loss = error.square().sum() / (training.batch * clean[0].numel())

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from eqflow import ops
 from eqflow.score.pattern import PatternDenoiser
 from eqflow.score.pattern_shape import PatternShape
 from eqflow.systems.gray_scott import GrayScott, initial_state
@@ -31,13 +32,19 @@ class StoredScore(NamedTuple):
     size: tuple[int, int]  # of the grids that it was trained on
     system: GrayScott | None  # whose final states the fields are, where that is known
     steps: int | None  # to a final state
-    starts: Tensor | None  # clean fields, [samples, channels, height, width], where no system makes them
+    starts: Tensor | None  # clean fields, [samples, channels, height, width], where nothing makes them
     about: dict[str, Any]  # everything that the file says
+    pictures: Tensor | None = None  # [species, channels + 1, side, side], which the fields are scattered from
+
+    @property
+    def scatter(self) -> dict[str, Any]:
+        """How the pictures are scattered: the options of `ops.scatter`."""
+        return self.about["scatter"]
 
     def fields(
         self, samples: range, *, seed: int = 0, size: tuple[int, int] | None = None, backend: str = "auto"
     ) -> Tensor:
-        """Clean fields that no training has seen: simulated, or the ones that were kept apart, over and over.
+        """Clean fields that no training has seen: simulated, scattered, or kept apart and taken over and over.
 
         Args:
             samples: their numbers.
@@ -49,9 +56,12 @@ class StoredScore(NamedTuple):
             float32 [samples, channels, height, width] on the CPU, in the units of the denoiser.
 
         Raises:
-            ValueError: fields of another size are asked for where no system is known.
+            ValueError: fields of another size are asked for where nothing is known that makes them.
         """
         size = size or self.size
+        if self.pictures is not None:
+            options = {"seed": seed, "first_sample": samples.start + _UNSEEN, **self.scatter}
+            return ops.scatter(self.pictures, len(samples), size, **options).images
         if self.system is not None:
             numbers = torch.arange(samples.start, samples.stop) + _UNSEEN
             start = initial_state("discs", numbers, *size, seed=seed, parameters=self.system)
@@ -74,11 +84,15 @@ def about_score(
     size: tuple[int, int],
     system: dict[str, Any] | None,
     apart: Tensor,
+    pictures: Tensor | None = None,
+    **more: Any,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the note of a file that `read_score` reads."""
+    """The tensors and the note of a file that `read_score` reads; `more` is noted too, such as "scatter"."""
     about = {"format": FORMAT, "shape": denoiser.shape.config(), "name": name, "channels": channels}
-    about |= {"offset": offset, "factor": factor, "size": list(size), "system": system}
+    about |= {"offset": offset, "factor": factor, "size": list(size), "system": system, **more}
     tensors = {_WEIGHTS + key: value for key, value in denoiser.state_dict().items()}
+    if pictures is not None:
+        return tensors | {"pictures": pictures}, about
     return tensors | ({} if system else {"starts": apart}), about
 
 
@@ -118,6 +132,7 @@ def read_score(path: str | os.PathLike) -> StoredScore:
         system["steps"] if system else None,
         tensors.get("starts"),
         about,
+        tensors.get("pictures"),
     )
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from eqflow.metrics import find_creatures, rotational_order
 from eqflow.metrics.creatures import turned
 

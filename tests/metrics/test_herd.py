@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from eqflow.metrics import Sightings, follow_creatures, herd
 
 SIZE, INTERVAL = (200, 160), 0.5
