@@ -90,7 +90,7 @@ public:
                gone = fused((1.0f - kept) * (1.0f - kept), value * value, gone);
              }
            });
-    const bool stays = !fades || here_now > gone;
+    const bool stays = !fades || here_now > gone + p.margin;
     each(place, top, left, rows, columns,
          [&](const float *corner, const Spot &spot, float here, int64_t at, float kept) {
            for (int64_t channel = 0; channel < p.channels; ++channel) {

@@ -61,8 +61,8 @@ def _prepared(pictures: Tensor, oversample: int) -> _Prepared:
     return _Prepared(layers.permute(0, 2, 3, 1).contiguous(), areas, (farthest + 1) / oversample)
 
 
-def reference(pictures, count, height, width, seed, first_sample, attempts, coverage, low, high, overlap, fading, turn,
-              oversample, background) -> Scatter:  # fmt: skip
+def reference(pictures, count, height, width, seed, first_sample, attempts, coverage, low, high, overlap, fading, margin,
+              turn, oversample, background) -> Scatter:  # fmt: skip
     """The specification, one attempt after the other."""
     layers, areas, radii = _prepared(pictures, oversample)
     species, side = layers.shape[:2]
@@ -97,7 +97,7 @@ def reference(pictures, count, height, width, seed, first_sample, attempts, cove
                 left = left.clamp(0, 1).to(there)
             over = (seen[:-1] - seen[-1] * background.view(-1, 1, 1)).square()
             faded[index] = faded[index] * (1 - left * seen[-1]) + left * seen[:-1]
-            if (left**2 * over).sum() > ((1 - left) ** 2 * over).sum():
+            if (left**2 * over).sum() > ((1 - left) ** 2 * over).sum() + margin:
                 images[index] = images[index] * (1 - seen[-1]) + seen[:-1]
             there, covered = there + (1 - there) * seen[-1], covered + float(seen[-1].sum())
             placements[index, attempt] = torch.stack([row.new_tensor(kind), row, column, share, scale])
@@ -117,6 +117,7 @@ def scatter(
     scale: tuple[float, float] = (1.0, 1.0),
     overlap: float = 0.05,
     fading: float = 0.0,
+    margin: float = 0.0,
     turn: bool = True,
     oversample: int = 2,
     backend: str = "auto",
@@ -136,7 +137,8 @@ def scatter(
         overlap: alpha that two pictures may both have at a pixel.
         fading: share of the pictures that fade: f = strength + slope . (place / radius), cut to [0, 1], of such a one
             is left in `faded`, with a strength uniform in [0, 1] and a slope of length 1 in any direction. On `images`
-            it is whole where that is nearer in the mean square, else there is nothing.
+            it is whole where that is nearer, else there is nothing.
+        margin: by how much nearer, in squared distance summed over pixels of the canvas.
         turn: whether pictures are turned, by any angle, counterclockwise as the eye sees rows going down.
         oversample: pixels of a picture for each of the image along a side, at scale 1.
         backend: "auto", "reference" or "native".
@@ -168,15 +170,27 @@ def scatter(
     if backend == "triton":
         raise _backend.BackendError("pictures are scattered on the host: take backend 'native' or 'reference'")
     if _backend.choose(backend, torch.device("cpu")) == "reference":
-        numbers = (seed, first_sample, attempts, coverage, *scale, overlap, fading, turn, oversample, background)
+        numbers = (
+            seed,
+            first_sample,
+            attempts,
+            coverage,
+            *scale,
+            overlap,
+            fading,
+            margin,
+            turn,
+            oversample,
+            background,
+        )
         return reference(pictures, count, height, width, *numbers)
     images = torch.empty((count, len(background), height, width))
     faded = torch.empty_like(images) if fading else None
     placements = torch.empty((count, attempts, 5))
     _backend.native_module().scatter(
         made.layers, made.areas, made.radii, background.contiguous(), images, faded, placements, float(oversample),
-        float(scale[0]), float(scale[1]), float(overlap), float(coverage * height * width), float(fading), turn, seed,
-        first_sample, _STREAM, torch.get_num_threads(),
+        float(scale[0]), float(scale[1]), float(overlap), float(coverage * height * width), float(fading), float(margin),
+        turn, seed, first_sample, _STREAM, torch.get_num_threads(),
     )  # fmt: skip
     return Scatter(images, placements, faded)
 
