@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from eqflow.cli._shell import USAGE, Commands, version
+from eqflow.cli.atlas import atlas
 from eqflow.cli.backends import backends
 from eqflow.cli.cluster import cluster
 from eqflow.cli.compare import compare
 from eqflow.cli.demo import demo
 from eqflow.cli.denoise import denoise
 from eqflow.cli.density import density
+from eqflow.cli.design import design
 from eqflow.cli.discover import discover
 from eqflow.cli.fit import fit
 from eqflow.cli.generate import generate
@@ -30,8 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    generate, train, compare, demo, fit, infer, discover, density, cluster, denoise, rollout, info, show, presets,
-    backends,
+    generate, train, compare, demo, design, atlas, fit, infer, discover, density, cluster, denoise, rollout, info, show,
+    presets, backends,
 ):  # fmt: skip
     app.command()(_command)
 
@@ -55,6 +57,7 @@ def _eqflow(
     eqflow train wave                                 from still pictures to their score
     eqflow compare wave-score                         its dynamics beside the true ones
     eqflow demo                                       the whole way once, in minutes
+    eqflow design firefly                             from a drawing to a world in which it lives
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

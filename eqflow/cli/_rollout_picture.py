@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from eqflow.cli import _films, _pictures, _portraits
+from eqflow.cli import _colour, _films, _pictures, _portraits
 from eqflow.cli._words import count
 from eqflow.cli.show import GIF_WIDTH, TILES
 
@@ -20,6 +20,9 @@ def draw(out: Path, frames: Path, source: Any, every: int, dt: float) -> None:
 
     states = read_frames(frames).numpy()  # [samples, frames, ...]
     film = out.suffix.lower() in _films.FILMS
+    if source.names == _colour.NAMES and states.ndim == 5:
+        _coloured(out, states[0], source, film)
+        return
     if states.ndim == 3 and not film:
         (_portrait if source.names and states.shape[2] > 2 else _points)(out, states, source, every * dt)
         return
@@ -45,6 +48,16 @@ def draw(out: Path, frames: Path, source: Any, every: int, dt: float) -> None:
     else:
         stamp = f"step {count(number * every)}"
         _films.save_still(out, sheet.draw(fields[-1], stamp), palette, f"{source.name} {stamp}")
+
+
+def _coloured(out: Path, frames: numpy.ndarray, source: Any, film: bool) -> None:
+    """The first sample in its colours, [frames, 3, height, width] in [0, 1]."""
+    pictures = (_colour.image(2 * frame - 1) for frame in (frames if film else frames[-1:]))
+    shown = (_colour.enlarged(picture, _colour.zoom(*picture.shape[:2])) for picture in pictures)
+    if film:
+        _colour.save_film(out, shown, 25.0)
+    else:
+        _colour.save_still(out, next(shown), source.name)
 
 
 def _plane(states: numpy.ndarray, step: float) -> tuple[numpy.ndarray, tuple[str, str]]:

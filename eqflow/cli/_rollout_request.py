@@ -26,7 +26,7 @@ def kind(source: str | None, file: Path | None, given: dict[str, Any]) -> tuple[
     """Which source, the name of a preset or folder, and no option that belongs to another source."""
     word, _, name = (source or "").partition(":")
     if word not in _OF and source and Path(source).is_dir():
-        made = {"fit.json": "run", "train.json": "score"}
+        made = {"fit.json": "run", "train.json": "score", "design.json": "score"}
         word, name = next((kind for file, kind in made.items() if (Path(source) / file).is_file()), ""), source
         if not word:
             raise Problem(

@@ -10,6 +10,12 @@ A fit       fit.json                           the options, likewise
             .fit/<stage>.pt                    checkpoints, until all is done
 A density   density.json, density.safetensors, report.json, density.png, .density/training.pt, likewise
 A score     train.json, score.safetensors, report.json, score.png, .train/training.pt, likewise
+A world     design.json, score.safetensors, report.json, trails.png, .design/training.pt, likewise
+            index.html                         the report, with everything in it
+            world.npy, null.npy                frames of 8-bit colours, of the rule and of K = 0
+            tracks.npz                         where each creature was
+            film.webp and more pictures
+An atlas    atlas.json, report.json, atlas.png, atlas.webp, .atlas/<rule>.npy, likewise
 A compare   compare.json, report.json, compare.png, compare.gif, .compare/<sample>.pt, likewise
 """
 
@@ -149,6 +155,36 @@ class CompareFolder(Fitted):
     def __init__(self, path: Path):
         super().__init__(path)
         self.tensors = path / "compare.gif"
+
+
+class DesignFolder(Fitted):
+    """The paths of a world of creatures."""
+
+    kind = "design"
+    stem = "score"
+    own = (
+        "report.json", "index.html", "score.safetensors", "*.npy", ".*.npy.part", "tracks.npz", "film.webp", "*.png",
+        ".design/*",
+    )  # fmt: skip
+    advice = "take a smaller --size, a larger --every, or another --out"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self.world, self.null, self.tracks = path / "world.npy", path / "null.npy", path / "tracks.npz"
+        self.page, self.film, self.picture = path / "index.html", path / "film.webp", path / "trails.png"
+
+
+class AtlasFolder(Fitted):
+    """The paths of an atlas; its film stands where others keep tensors."""
+
+    kind = "atlas"
+    stem = "atlas"
+    own = ("report.json", "atlas.webp", "atlas.png", ".atlas/*")
+    advice = "take fewer --rules, a larger --every, or another --out"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self.tensors = path / "atlas.webp"
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

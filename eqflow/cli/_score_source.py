@@ -16,14 +16,15 @@ KERNEL = "rotation:-0.7071067811865476"  # the sign in which Gray-Scott moves, a
 def load(word: str) -> Any:
     """The `StoredScore` of a folder of `eqflow train`, or of pretrained:NAME."""
     from eqflow.cli._fit_work import complete
-    from eqflow.cli._run_folder import ScoreFolder
+    from eqflow.cli._run_folder import DesignFolder, ScoreFolder
     from eqflow.score import pretrained, read_score
 
     kind, _, name = word.partition(":")
     try:
         if kind == PRETRAINED:
             return pretrained(name)
-        folder = ScoreFolder(Path(word))
+        folder = next((f for f in (ScoreFolder(Path(word)), DesignFolder(Path(word))) if f.options.is_file()), None)
+        folder = folder or ScoreFolder(Path(word))
         if not folder.options.is_file():
             what = "is no folder" if not folder.path.is_dir() else f"has no {folder.options.name}"
             raise Problem(
@@ -31,7 +32,7 @@ def load(word: str) -> Any:
                 f"{PRETRAINED}:wave"
             )
         if complete(folder) is None:
-            raise Problem(f"expected a finished score in {word}: the same `eqflow train` again goes on")
+            raise Problem(f"expected a finished score in {word}: the same `eqflow {folder.kind}` again goes on")
         return read_score(folder.tensors)
     except ValueError as error:
         raise Problem(in_options(error)) from None
@@ -67,7 +68,8 @@ def flow(stored: Any, score: Any, given: dict[str, Any], where: str, channels: i
 
     from eqflow.dynamics import SkewFlow
 
-    turn = _sources.kernel(given["kernel"] or (KERNEL if channels > 1 else None), channels)
+    own = stored.about.get("kernel") or (KERNEL if channels > 1 else None)
+    turn = _sources.kernel(given["kernel"] or own, channels)
     eta = 0.1 if given["eta"] is None else given["eta"]
     fast = "bfloat16" if where.startswith("cuda") and not stored.denoiser.shape.conservative else "float32"
     half = (given["precision"] or fast) == "bfloat16"
@@ -110,4 +112,5 @@ def source(word: str, samples: range, given: dict[str, Any], where: str) -> _sou
     about = {"score": stored.name, "names": list(stored.channels), "alpha": score.alpha}
     about |= {"weights": describe(stored.denoiser.state_dict()), "size": list(fields.shape[2:])}
     given["source"] = "score"  # the same weights, whatever path and word led to them
-    return _sources.Source(stored.name, dynamics, start, about, 0.02, names=stored.channels, recorded=recorded)
+    dt = 0.02 if stored.pictures is None else (1 - score.alpha) / 4
+    return _sources.Source(stored.name, dynamics, start, about, dt, names=stored.channels, recorded=recorded)

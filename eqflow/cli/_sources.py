@@ -37,7 +37,7 @@ def matrix(option: str, text: str) -> list[list[float]]:
 
 
 def kernel(text: str | None, channels: int) -> Any:
-    """A skew kernel from rotation:GAMMA, random:SEED[:RADIUS], matrix:ROWS or none."""
+    """A skew kernel from rotation:GAMMA, random:SEED[:RADIUS], angles:A,B,C, matrix:ROWS or none."""
     import torch
 
     from eqflow.dynamics import skew
@@ -49,7 +49,9 @@ def kernel(text: str | None, channels: int) -> Any:
             return torch.zeros(channels, channels, 1, 1)
         if kind == "rotation":
             return skew.rotation(float(rest or 1), channels)
-        if kind == "random":
+        if kind == "angles" and channels == 3:
+            return skew.from_angles([float(word) for word in rest.split(",")])
+        if kind in ("random", "seed"):
             seed, *radius = (int(word) for word in rest.split(":"))
             if len(radius) < 2:
                 return skew.random(channels, radius[0] if radius else 0, seed)
@@ -61,7 +63,8 @@ def kernel(text: str | None, channels: int) -> Any:
             raise usage(f"expected --kernel matrix: of {channels} x {channels} numbers, got {list(rows.shape)}")
         return rows[..., None, None]
     raise usage(
-        f"expected --kernel rotation:GAMMA, random:SEED or random:SEED:RADIUS, matrix:'0,-1;1,0' or none, got {text!r}"
+        f"expected --kernel rotation:GAMMA, random:SEED or random:SEED:RADIUS, angles:A,B,C of three channels, "
+        f"matrix:'0,-1;1,0' or none, got {text!r}"
     )
 
 

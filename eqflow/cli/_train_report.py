@@ -11,9 +11,9 @@ from eqflow.cli._words import count
 class Meter(_stages.Meter):
     """Fields a second, and the loss and the error at the last look."""
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int = 1) -> None:
         super().__init__()
-        self._batch, self._seen_last = batch, ""
+        self.batch, self._seen_last = batch, ""
         self.wiener: float | None = None  # error of the Wiener filter
 
     def look(self, step: int, loss: float, error: float) -> None:
@@ -22,9 +22,11 @@ class Meter(_stages.Meter):
         self._seen_last = f"loss {loss:.3g}  error {error:.3g}{beside}"
 
     def words(self) -> str:
-        if self._latest is None or self._latest.stage != "train" or not self.rate:
+        if self._latest is None or not self.rate:
             return "starting" if self._latest is None else self._latest.stage
-        return f"{_steps.rate(self.rate * self._batch)} fields/s  {self._seen_last}"
+        if self._latest.stage != "train":
+            return super().words()
+        return f"{_steps.rate(self.rate * self.batch)} fields/s  {self._seen_last}"
 
 
 def lines(report: dict[str, Any]) -> list[str]:

@@ -23,16 +23,21 @@ class Source(NamedTuple):
     system: dict[str, Any] | None  # parameters and steps of the simulation, where they are known
     offset: list[float]  # data = offset + factor * field, a channel each
     factor: list[float]
-    values: Any  # Tensor [samples, channels, height, width] in the units of the training, or None: simulated
+    values: Any  # Tensor [samples, channels, height, width] in the units of the training, or None: made as needed
     notes: tuple[str, ...] = ()
+    pictures: Any = None  # Tensor [species, channels + 1, side, side], where these are scattered
 
     def fields(self, held_out: int, seed: int, where: str) -> Any:
         """What `train_pattern` takes."""
-        from eqflow.score import Simulated, Stored
+        from eqflow.score import Scattered, Simulated, Stored
         from eqflow.systems.gray_scott import GrayScott
 
         if self.values is not None:
             return Stored(self.values.to(where), held_out=held_out, seed=seed)
+        if self.pictures is not None:
+            options = {"held_out": held_out, "seed": seed, "device": where, "sigma": self.about["sigma"]}
+            options |= self.about["scatter"]
+            return Scattered(self.pictures, self.size, **options)
         system = GrayScott(**self.system["parameters"])
         return Simulated(system, *self.size, steps=self.system["steps"], held_out=held_out, seed=seed, device=where)
 

@@ -232,5 +232,7 @@ def train(
         size=source.size,
         system=source.system,
         apart=fields.apart[:_STARTS],
+        pictures=source.pictures,
+        **({} if source.pictures is None else {"scatter": source.about["scatter"]}),
     )
     return Trained(tensors, about, report, fit.denoiser, fields.apart)

@@ -44,25 +44,27 @@ class _Prepared(NamedTuple):
 
 
 def _prepared(pictures: Tensor, oversample: int) -> _Prepared:
-    """Blurred by a tent as wide as two pixels of the canvas, so that one sample of it is an average over a pixel."""
+    """Blurred by a tent as wide as two pixels of the canvas, so that one sample of it is an average over a pixel.
+
+    By sums in a fixed order: a convolution of PyTorch gives other bits on another processor.
+    """
     colours, alpha = pictures[:, :-1], pictures[:, -1:]
-    layers = F.pad(torch.cat([colours * alpha, alpha], 1), [oversample] * 4)
-    tent = (oversample - torch.arange(1 - oversample, oversample).abs()).to(layers) / oversample**2
-    layers = F.pad(layers, [oversample] * 4)
-    depth = layers.shape[1]
-    for shape in ((-1, 1), (1, -1)):
-        kernel = tent.view(1, 1, *shape).expand(depth, 1, -1, -1)
-        layers = F.conv2d(layers, kernel, padding=tuple(side // 2 for side in kernel.shape[2:]), groups=depth)
-    side = layers.shape[-1]
-    away = torch.arange(side, dtype=layers.dtype) - (side - 1) / 2
-    distance = torch.hypot(away[:, None], away).expand(len(layers), -1, -1)
+    layers = F.pad(torch.cat([colours * alpha, alpha], 1), [2 * oversample] * 4)
+    side, reach = layers.shape[-1], oversample - 1
+    for axis, border in ((2, [0, 0, reach, reach]), (3, [reach, reach])):
+        padded, layers = F.pad(layers, border), torch.zeros_like(layers)
+        for shift in range(2 * reach + 1):
+            weight = (oversample - abs(shift - reach)) / oversample**2
+            layers = layers + weight * padded.narrow(axis, shift, side)
+    squares = (torch.arange(side, dtype=layers.dtype) - (side - 1) / 2).square()
+    distance = (squares[:, None] + squares).sqrt().expand(len(layers), -1, -1)
     farthest = torch.where(layers[:, -1] > _VISIBLE, distance, 0.0).amax((1, 2))
-    areas = layers[:, -1].sum((1, 2)) / oversample**2
+    areas = (layers[:, -1].sum((1, 2), dtype=torch.float64) / oversample**2).to(layers)
     return _Prepared(layers.permute(0, 2, 3, 1).contiguous(), areas, (farthest + 1) / oversample)
 
 
-def reference(pictures, count, height, width, seed, first_sample, attempts, coverage, low, high, overlap, fading, margin,
-              turn, oversample, background) -> Scatter:  # fmt: skip
+def reference(pictures, count, height, width, seed, first_sample, attempts, coverage, low, high, overlap, fading,
+              margin, turn, oversample, background) -> Scatter:  # fmt: skip
     """The specification, one attempt after the other."""
     layers, areas, radii = _prepared(pictures, oversample)
     species, side = layers.shape[:2]
@@ -87,7 +89,7 @@ def reference(pictures, count, height, width, seed, first_sample, attempts, cove
             at = torch.stack([cosine * dx - sine * dy, sine * dx + cosine * dy], -1) * (oversample / scale)
             grid = at * (2 / (side - 1))
             seen = F.grid_sample(layers[kind].permute(2, 0, 1)[None], grid[None].to(layers), align_corners=True)[0]
-            seen = seen * (torch.hypot(dy, dx) <= radii[kind] * scale * 2**0.5)
+            seen = seen * (torch.maximum(dy.abs(), dx.abs()) <= radii[kind] * scale)
             if ((seen[-1] > overlap) & (there > overlap)).any():
                 continue
             left = torch.ones_like(there)
@@ -170,27 +172,15 @@ def scatter(
     if backend == "triton":
         raise _backend.BackendError("pictures are scattered on the host: take backend 'native' or 'reference'")
     if _backend.choose(backend, torch.device("cpu")) == "reference":
-        numbers = (
-            seed,
-            first_sample,
-            attempts,
-            coverage,
-            *scale,
-            overlap,
-            fading,
-            margin,
-            turn,
-            oversample,
-            background,
-        )
-        return reference(pictures, count, height, width, *numbers)
+        numbers = (seed, first_sample, attempts, coverage, *scale, overlap, fading, margin, turn, oversample)
+        return reference(pictures, count, height, width, *numbers, background)
     images = torch.empty((count, len(background), height, width))
     faded = torch.empty_like(images) if fading else None
     placements = torch.empty((count, attempts, 5))
     _backend.native_module().scatter(
         made.layers, made.areas, made.radii, background.contiguous(), images, faded, placements, float(oversample),
-        float(scale[0]), float(scale[1]), float(overlap), float(coverage * height * width), float(fading), float(margin),
-        turn, seed, first_sample, _STREAM, torch.get_num_threads(),
+        float(scale[0]), float(scale[1]), float(overlap), float(coverage * height * width), float(fading),
+        float(margin), turn, seed, first_sample, _STREAM, torch.get_num_threads(),
     )  # fmt: skip
     return Scatter(images, placements, faded)
 
