@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_STRIP = 2**18  # pixels of a grid that are worked on at once: memory for more is taken for the result alone
+
 
 class Local(nn.Module):
     """conv_k, then h <- h + conv_3(SiLU(h)) a few times, then conv_1(SiLU(h)): no stride, no norm, no attention.
@@ -40,8 +42,19 @@ class Local(nn.Module):
         self,
         state: Tensor,  # [batch, inputs, height, width]
     ) -> Tensor:
-        """[batch, outputs, height, width]."""
-        hidden = self.enter(wrap(state, self.radius))
+        """[batch, outputs, height, width]; of a large grid in strips, unless a gradient is wanted."""
+        height, width = state.shape[2:]
+        if height * width <= _STRIP or torch.is_grad_enabled():
+            return self._valid(wrap(state, self.radius))
+        rows = max(self.radius, _STRIP // width)
+        strips = [range(first, min(first + rows, height)) for first in range(0, height, rows)]
+        return torch.cat([self._valid(wrap(state, self.radius, strip)) for strip in strips], 2)
+
+    def _valid(
+        self,
+        wrapped: Tensor,  # [batch, inputs, height + 2 radius, width + 2 radius]
+    ) -> Tensor:
+        hidden = self.enter(wrapped)
         for block in self.blocks:
             edge = block.dilation[0]
             hidden = hidden[..., edge:-edge, edge:-edge] + block(F.silu(hidden))
@@ -51,9 +64,13 @@ class Local(nn.Module):
 def wrap(
     state: Tensor,  # [batch, channels, height, width]
     radius: int,
+    rows: range | None = None,
 ) -> Tensor:
-    """The periodic field with `radius` more pixels on every side, of grids smaller than the radius too."""
-    for axis in (2, 3):
+    """The periodic field, or some rows of it, with `radius` more pixels on every side, of small grids too."""
+    for axis, kept in ((2, rows), (3, None)):
         size = state.shape[axis]
-        state = state.index_select(axis, torch.arange(-radius, size + radius, device=state.device) % size)
+        kept = kept or range(size)
+        state = state.index_select(
+            axis, torch.arange(kept.start - radius, kept.stop + radius, device=state.device) % size
+        )
     return state
