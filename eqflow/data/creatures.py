@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from eqflow.data.pictures import PicturesError
@@ -18,6 +18,7 @@ KINDS = (".png", ".webp", ".tif", ".tiff", ".gif", ".jpg", ".jpeg", ".svg")
 _ICONS = Path(__file__).parent / "icons"
 _VISIBLE = 8 / 255  # alpha from which a pixel belongs to a creature
 _LARGEST = 1024  # pixels of an SVG
+_FULL = 65535  # white of a grey picture with more than 8 bits
 
 
 class Creature(NamedTuple):
@@ -56,10 +57,11 @@ def read_creature(
         source: the name of an icon, or a PNG, WebP, TIFF, GIF or SVG with alpha, or a photograph with `mask`.
         pixels: longest side of what can be seen of it, in a world.
         mask: a grey picture of the same size, white where the creature is.
-        oversample: pixels that are kept for each of a world.
+        oversample: pixels that are kept for each of a world, a whole number.
 
     Raises:
-        PicturesError: there is no such picture, it cannot be read, has no alpha, or nothing on it.
+        PicturesError: a number is out of range, or there is no such picture, it cannot be read, has no alpha, or
+            nothing on it.
 
     Example:
         >>> firefly = read_creature("firefly", pixels=20)
@@ -68,6 +70,8 @@ def read_creature(
     """
     if not 3 <= pixels <= 512:
         raise PicturesError(f"expected pixels in [3, 512], got {pixels:g}: below 3 no shape is left")
+    if oversample not in range(1, 65):
+        raise PicturesError(f"expected oversample, a whole number in [1, 64], got {oversample}: take 2")
     path = Path(source)
     if str(source) in icons() and not path.is_file():
         path = _ICONS / f"{source}.png"
@@ -86,9 +90,8 @@ def _fitted(layers: np.ndarray, pixels: float) -> Tensor:
     factor = pixels / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     weighted = np.concatenate([layers[..., :3] * layers[..., 3:], layers[..., 3:]], -1)
-    small = np.stack(
-        [np.asarray(Image.fromarray(weighted[..., k]).resize(size, Image.Resampling.BOX)) for k in range(4)]
-    )
+    method = Image.Resampling.BOX if factor <= 1 else Image.Resampling.BILINEAR
+    small = np.stack([np.asarray(Image.fromarray(weighted[..., k]).resize(size, method)) for k in range(4)])
     diagonal = math.ceil(math.hypot(*size)) + 2
     side = diagonal + (diagonal - size[0]) % 2
     square = np.zeros((4, side, side), np.float32)
@@ -128,11 +131,23 @@ def _opened(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            return image
+            return _eight_bits(ImageOps.exif_transpose(image), path)
     except FileNotFoundError:
         raise PicturesError(f"expected {path} to be a picture: no such file") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except PicturesError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise PicturesError(f"cannot read the picture {path}: {' '.join(str(error).split())}") from None
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """As it is, but deep grey ones in 8 bits: Pillow would cut what is above 255."""
+    if image.mode == "F":
+        raise PicturesError(f"expected whole numbers in {path}, got floating point: save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    levels = np.asarray(image, np.float64) * (255 / _FULL)
+    return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
 
 
 def _rasterised(path: Path) -> Image.Image:

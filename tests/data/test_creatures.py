@@ -56,6 +56,37 @@ def test_a_photograph_takes_a_mask(tmp_path, drawing):
         read_creature(photo)
 
 
+def test_a_turned_photograph_is_read_as_it_is_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by a quarter: 40 x 50 pixels in the file are 50 x 40
+    Image.fromarray(np.full((40, 50, 3), 128, np.uint8)).save(tmp_path / "photo.jpg", exif=exif)
+    mask = np.zeros((50, 40))
+    mask[10:40, 5:15] = 255
+    alpha = read_creature(tmp_path / "photo.jpg", mask=save(tmp_path / "mask.png", mask), pixels=15).picture[3]
+    rows, columns = (alpha > 0.5).nonzero(as_tuple=True)
+    assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (30, 10)
+
+
+def test_deep_grey_keeps_its_shades_and_floating_point_is_refused(tmp_path, drawing):
+    deep, half = tmp_path / "deep.png", tmp_path / "half.png"
+    Image.fromarray(np.full((50, 50), 65535 // 4, np.uint16)).save(deep)
+    Image.fromarray(np.full((50, 50), 65535 // 2, np.uint16)).save(half)
+    found = read_creature(deep, mask=half, pixels=25).picture
+    shown = found[3] > 0
+    assert found[:3, shown].sub(0.25).abs().max() < 0.01 and found[3, shown].sub(0.5).abs().max() < 0.01
+    Image.fromarray(np.full((50, 50), 0.5, np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(PicturesError, match="save it with 8 or 16 bits"):
+        read_creature(tmp_path / "float.tif", mask=half)
+
+
+def test_a_small_drawing_is_enlarged_smoothly(tmp_path):
+    pixels = np.zeros((12, 12, 4))
+    pixels[2:10, 2:10] = (0, 0, 255, 255)
+    pixels[4:8, 4:8, :3] = (255, 0, 0)
+    red = read_creature(save(tmp_path / "small.png", pixels), pixels=40).picture[0]
+    assert (red[1:] - red[:-1]).abs().max() < 0.2
+
+
 def test_bad_pictures_are_refused_with_the_remedy(tmp_path, drawing):
     with pytest.raises(PicturesError, match=r"one of the icons arrow, .*: no such file"):
         read_creature("dragon")
@@ -70,6 +101,12 @@ def test_bad_pictures_are_refused_with_the_remedy(tmp_path, drawing):
         read_creature(save(tmp_path / "bar.bmp", np.zeros((5, 5, 3))))
     with pytest.raises(PicturesError, match=r"pixels in \[3, 512\]"):
         read_creature("fish", pixels=1)
+    for oversample in (0, 2.5):
+        with pytest.raises(PicturesError, match=r"oversample, a whole number in \[1, 64\]"):
+            read_creature("fish", oversample=oversample)
+    Image.new("1", (20000, 20000)).save(tmp_path / "huge.png")
+    with pytest.raises(PicturesError, match="cannot read the picture"):
+        read_creature(tmp_path / "huge.png")
 
 
 def test_svg_is_read_or_its_extra_is_named(tmp_path):
