@@ -15,7 +15,7 @@ using std::int64_t;
 struct Place {
   int64_t species;
   float row, column, turn, sine, cosine, scale;
-  bool fades;
+  bool fades, haunts;                      // what haunts fades too, may lie over others, and never stays
   float strength, slope_down, slope_right; // of what is left of it: strength + slope . (place / radius), in [0, 1]
 };
 
@@ -31,7 +31,8 @@ Place draw(const ScatterParams &p, std::uint32_t sample, int64_t attempt, const 
   place.sine = 0.0f, place.cosine = 1.0f;
   if (p.turn) sine_cosine_of_turn(a.w, place.sine, place.cosine);
   place.scale = fused(p.scale_high - p.scale_low, unit_interval(b.x), p.scale_low);
-  place.fades = unit_interval(b.y) < p.fading;
+  place.haunts = unit_interval(b.y) >= p.fading && unit_interval(b.y) < 2.0f * p.fading;
+  place.fades = unit_interval(b.y) < 2.0f * p.fading;
   place.strength = unit_interval(b.w);
   sine_cosine_of_turn(b.z, place.slope_down, place.slope_right);
   return place;
@@ -56,7 +57,7 @@ public:
     return covered + f.areas[place.species] * place.scale * place.scale > p.coverage;
   }
 
-  // Puts the picture there, unless it overlaps what is there.
+  // Puts the picture there, unless it overlaps what is there; whether it did, and not as a ghost.
   bool put(const Place &place) {
     const float reach = f.radii[place.species] * place.scale;
     const auto top = static_cast<int64_t>(std::ceil(place.row - reach));
@@ -74,7 +75,8 @@ public:
         float here = 0.0f;
         if (find(place, top + y, left + x, spot)) here = sample(layer + spot.corner * depth + p.channels, depth, spot);
         stamp[static_cast<std::size_t>(y * columns + x)] = here;
-        if (here > p.overlap && alpha[static_cast<std::size_t>(line + wrapped(left + x, p.width))] > p.overlap)
+        if (!place.haunts && here > p.overlap &&
+            alpha[static_cast<std::size_t>(line + wrapped(left + x, p.width))] > p.overlap)
           return false;
         added += here;
       }
@@ -91,6 +93,7 @@ public:
              }
            });
     const bool stays = !fades || here_now > gone + p.margin;
+    if (place.haunts && stays) return false;
     each(place, top, left, rows, columns,
          [&](const float *corner, const Spot &spot, float here, int64_t at, float kept) {
            for (int64_t channel = 0; channel < p.channels; ++channel) {
@@ -98,8 +101,9 @@ public:
              if (stays) blend(image[channel * p.height * p.width + at], here, value);
              if (faded) blend(faded[channel * p.height * p.width + at], kept * here, kept * value);
            }
-           blend(alpha[static_cast<std::size_t>(at)], here, here);
+           if (!place.haunts) blend(alpha[static_cast<std::size_t>(at)], here, here);
          });
+    if (place.haunts) return false;
     covered += added;
     return true;
   }

@@ -83,7 +83,8 @@ def rule(out: Path, kernel: Any, name: str) -> None:
     bound = max(float(np.abs(whole).max()), 1e-12)
     axes.imshow(whole, cmap="PuOr", vmin=-bound, vmax=bound)
     for (row, column), value in np.ndenumerate(whole if side == 1 else np.zeros((0, 0))):
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9)
+        ink = "white" if abs(value) > 0.6 * bound else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=ink)
     colours = ["red", "green", "blue"]
     places = np.arange(channels) * side + (side - 1) / 2
     axes.set_xticks(places, [f"s {colour}" for colour in colours], fontsize=8)

@@ -90,16 +90,22 @@ def reference(pictures, count, height, width, seed, first_sample, attempts, cove
             grid = at * (2 / (side - 1))
             seen = F.grid_sample(layers[kind].permute(2, 0, 1)[None], grid[None].to(layers), align_corners=True)[0]
             seen = seen * (torch.maximum(dy.abs(), dx.abs()) <= radii[kind] * scale)
-            if ((seen[-1] > overlap) & (there > overlap)).any():
+            haunts = fading <= uniform[attempt, 5] < 2 * fading
+            if not haunts and ((seen[-1] > overlap) & (there > overlap)).any():
                 continue
             left = torch.ones_like(there)
-            if uniform[attempt, 5] < fading:
+            if uniform[attempt, 5] < 2 * fading:
                 slope = 2 * math.pi * uniform[attempt, 6]
                 left = (dy * slope.sin() + dx * slope.cos()) / (radii[kind] * scale) + uniform[attempt, 7]
                 left = left.clamp(0, 1).to(there)
             over = (seen[:-1] - seen[-1] * background.view(-1, 1, 1)).square()
+            stays = (left**2 * over).sum() > ((1 - left) ** 2 * over).sum() + margin
+            if haunts and stays:
+                continue
             faded[index] = faded[index] * (1 - left * seen[-1]) + left * seen[:-1]
-            if (left**2 * over).sum() > ((1 - left) ** 2 * over).sum() + margin:
+            if haunts:
+                continue
+            if stays:
                 images[index] = images[index] * (1 - seen[-1]) + seen[:-1]
             there, covered = there + (1 - there) * seen[-1], covered + float(seen[-1].sum())
             placements[index, attempt] = torch.stack([row.new_tensor(kind), row, column, share, scale])
@@ -139,7 +145,8 @@ def scatter(
         overlap: alpha that two pictures may both have at a pixel.
         fading: share of the pictures that fade: f = strength + slope . (place / radius), cut to [0, 1], of such a one
             is left in `faded`, with a strength uniform in [0, 1] and a slope of length 1 in any direction. On `images`
-            it is whole where that is nearer, else there is nothing.
+            it is whole where that is nearer, else there is nothing. As many haunt the others: they fade likewise, lie
+            over them or not, and are put in `faded` alone, where nothing is nearer to them than the whole.
         margin: by how much nearer, in squared distance summed over pixels of the canvas.
         turn: whether pictures are turned, by any angle, counterclockwise as the eye sees rows going down.
         oversample: pixels of a picture for each of the image along a side, at scale 1.
@@ -202,7 +209,7 @@ def _check(pictures, count, size, background, seed, first_sample, coverage, scal
         ("first_sample", first_sample, 0, 2**32 - 1),
         ("coverage", coverage, 0, 1),
         ("overlap", overlap, 0, 1),
-        ("fading", fading, 0, 1),
+        ("fading", fading, 0, 0.5),
         ("scale", scale[0], 1e-3, scale[1]),
         ("oversample", oversample, 1, 64),
         ("size", min(size), 3, 2**20),

@@ -9,7 +9,8 @@ times the volume of the places and turns that fit:
     n / (2 pi) (2 pi sigma^2)^(3/2) / sqrt(det G),      G = products of the derivatives of U by row, column and turn
 
 (Laplace's method). That is all or nothing, whichever is nearer, with a margin that keeps creatures from being born of
-parts. So some fields are given with faded creatures, and the whole or none is asked for.
+parts. So some fields are given with faded creatures, and the whole or none is asked for; and with what is less than
+half of one over others, where none is asked for, since creatures do not overlap.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Scattered:
         seed: of the scatter.
         device: where to train.
         background, coverage, scale, overlap, oversample: of the scatter.
-        fading: share of the creatures that are faded where a training draws pairs.
+        fading: share of the creatures that are faded where a training draws pairs, and as many haunt the others.
         sigma: of the noise that a training adds, which decides how much of a creature is one; None: half of it.
 
     Raises:
@@ -59,7 +60,7 @@ class Scattered:
         coverage: float = 0.16,
         scale: Sequence[float] = (1.0, 1.0),
         overlap: float = 0.05,
-        fading: float = 0.3,
+        fading: float = 0.25,
         sigma: float | None = None,
         oversample: int = 2,
         device: str | torch.device = "cpu",

@@ -17,7 +17,7 @@ from eqflow.score import Density, DensityShape
 SCRIPTS = (
     "figure2_planar", "figure4_uniqueness", "figure6_score", "figure7_mmd", "lyapunov_lorenz", "table1_lorenz",
     "limit_cycle_density", "density_from_data", "cccp", "lorenz_parameters", "gene_network", "table2_gray_scott",
-    "figure3_patterns", "long_rollouts",
+    "figure3_patterns", "long_rollouts", "figure5_artificial_life",
 )  # fmt: skip
 TINY = Family("tiny", FlowSettings(steps=8))
 

@@ -35,7 +35,7 @@ def exact(pictures, size, *, background, seed, attempts, coverage=1.0, scale=(1.
 
 
 @pytest.mark.parametrize("size", [(48, 48), (40, 67)])
-@pytest.mark.parametrize("more", [{}, {"scale": (0.7, 1.4)}, {"coverage": 0.2}, {"turn": False}, {"fading": 0.6}])
+@pytest.mark.parametrize("more", [{}, {"scale": (0.7, 1.4)}, {"coverage": 0.2}, {"turn": False}, {"fading": 0.3}])
 def test_native_is_the_reference(size, more):
     check_against_the_reference(TWO, size, more)
 

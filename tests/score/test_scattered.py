@@ -29,7 +29,7 @@ def test_fields_depend_on_their_number_alone():
 
 
 def test_a_faded_creature_is_asked_for_whole_or_not_at_all():
-    clean, given = made(fading=1.0, coverage=0.05).pairs(range(60))
+    clean, given = made(fading=0.5, coverage=0.05).pairs(range(60))
     whole = float((1 - made(fading=0.0, coverage=0.05).pairs(range(1))[0]).sum())
     there, left = (1 - clean).sum((1, 2, 3)) / whole, (1 - given).square().sum((1, 2, 3))
     assert torch.logical_or(there < 1e-3, (there - 1).abs() < 0.03).all() and 0.1 < (there > 0.5).float().mean() < 0.9
@@ -54,7 +54,7 @@ def test_a_training_goes_on_to_the_same_bits_and_its_file_scatters(tmp_path):
     for name, value in whole.denoiser.state_dict().items():
         assert torch.equal(value, again.denoiser.state_dict()[name])
     with pytest.raises(ValueError, match="another"):
-        train_pattern(made(fading=0.9), shape, training, state=states[0])
+        train_pattern(made(fading=0.4), shape, training, state=states[0])
     scatter = {"background": [1.0], "coverage": 0.1, "overlap": 0.05, "scale": [1.0, 1.0], "oversample": 2}
     options = {"offset": [0.5], "factor": [0.5], "size": (32, 32), "system": None, "apart": made().apart}
     tensors, about = about_score(
