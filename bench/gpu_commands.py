@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -34,6 +35,15 @@ class Command(NamedTuple):
 def _tool(name: str) -> str | None:
     found = (shutil.which(name, path=folder) for folder in (None, *_CUDA_TOOLS))
     return next((path for path in found if path), None)
+
+
+def _design(device: str) -> str:
+    """A world of creatures from nothing to its report, timed, in a folder that is thrown away."""
+    eqflow = shlex.join([sys.executable, "-m", "eqflow"])
+    return (
+        f"set -e; place=$(mktemp -d); trap 'rm -rf $place' EXIT; time {eqflow} design firefly --device {device} "
+        "--minutes 0.5 --out $place/world"
+    )
 
 
 def _install(options: argparse.Namespace) -> str:
@@ -76,6 +86,7 @@ def commands(options: argparse.Namespace) -> list[Command]:
     sanitize = [sanitizer or "compute-sanitizer", "--error-exitcode", "9", "--tool"]
     there = importlib.util.find_spec("diffusers")
     peer = "a dry run has no GPU" if not gpu else None if there else "its peer needs diffusers, which is not here"
+    slow = None if gpu else "a dry run has no GPU"
     score = ["--device", options.device, "--batch", "64", "--seconds", "30"]
     plain = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # every tensor its own allocation, so that its ends are guarded
     build = [Command("build", 150, ["bash", "-c", _install(options)])] if options.build else []
@@ -98,6 +109,7 @@ def commands(options: argparse.Namespace) -> list[Command]:
         measure("derivatives", 40),
         measure("rollout", 60),
         Command("score", 90, [python, "-m", "bench.bench_score", *score], skipped=peer),
+        Command("creatures", 150, ["bash", "-c", _design(options.device)], skipped=slow),
         measure("peers", 90),
         measure("triton", 60),
         measure("disk", 60),

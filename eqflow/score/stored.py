@@ -142,7 +142,9 @@ def _shipped() -> dict[str, Path]:
 
 
 def pretrained(name: str) -> StoredScore:
-    """A score that comes with the package: Gray-Scott "life", "maze", "spirals" or "wave", 128 x 128, 10,000 steps.
+    """A score that comes with the package: Gray-Scott "life", "maze", "spirals" or "wave", or a creature.
+
+    Gray-Scott is 128 x 128, after 10,000 steps; the creatures "firefly" and "two-dots" are scattered, in three colours.
 
     Raises:
         ValueError: there is none of that name.
