@@ -22,6 +22,7 @@ from eqflow.cli.infer import infer
 from eqflow.cli.info import info
 from eqflow.cli.presets import presets
 from eqflow.cli.rollout import rollout
+from eqflow.cli.scatter import scatter
 from eqflow.cli.show import show
 from eqflow.cli.train import train
 
@@ -32,8 +33,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    generate, train, compare, demo, design, atlas, fit, infer, discover, density, cluster, denoise, rollout, info, show,
-    presets, backends,
+    generate, train, compare, demo, design, atlas, scatter, fit, infer, discover, density, cluster, denoise, rollout,
+    info, show, presets, backends,
 ):  # fmt: skip
     app.command()(_command)
 

@@ -154,20 +154,23 @@ def _learn(
 
 def _source(creatures: list[Any], request: dict[str, Any]) -> Any:
     """The scatter as a training takes it: colours in [-1, 1], which are 2 c - 1."""
-    import torch
 
     from eqflow.cli._train_source import Source
 
-    side = max(creature.picture.shape[-1] for creature in creatures)
-    pictures = torch.stack([_padded(creature.picture, side) for creature in creatures])
-    pictures = torch.cat([2 * pictures[:, :3] - 1, pictures[:, 3:]], 1)
-    background = [2 * value - 1 for value in request["scatter"]["background"]]
-    scatter = {**request["scatter"], "background": background, "oversample": creatures[0].oversample}
     half = [0.5] * len(_colour.NAMES)
     sigma = ((1 - request["alpha"]) / request["alpha"]) ** 0.5
-    about = {"scatter": scatter, "pictures": request["pictures"], "sigma": sigma}
+    about = {"scatter": request["scatter"], "pictures": request["pictures"], "sigma": sigma}
     name, size = "-".join(request["pictures"]), tuple(request["canvas"])
-    return Source(name, _colour.NAMES, size, about, None, half, half, None, pictures=pictures)
+    return Source(name, _colour.NAMES, size, about, None, half, half, None, pictures=pictures_of(creatures))
+
+
+def pictures_of(creatures: list[Any]) -> Any:
+    """The creatures as `ops.scatter` takes them: [species, 4, side, side], colours from -1 to 1."""
+    import torch
+
+    side = max(creature.picture.shape[-1] for creature in creatures)
+    pictures = torch.stack([_padded(creature.picture, side) for creature in creatures])
+    return torch.cat([2 * pictures[:, :3] - 1, pictures[:, 3:]], 1)
 
 
 def _padded(picture: Any, side: int) -> Any:

@@ -83,7 +83,7 @@ def follow(stored: Any, frames: Any, interval: float, seen: Callable[[int, int],
         whole,
         size,
         frames=len(frames),
-        reach=min(_length(stored), 0.49 * min(size)),
+        reach=min(_length(stored) / 2, 0.49 * min(size)),
         interval=interval,
         orders=[rotational_order(picture) for picture in stored.pictures],
     )

@@ -26,14 +26,14 @@ def design(
     ] = None,
     pixels: Annotated[
         float, real_option("--pixels", help="Longest side of a creature in the world.", panel=_CREATURES)
-    ] = 18.0,
+    ] = _design_request.PIXELS,
     scale: Annotated[str, option("--scale", help="Range of sizes, such as 0.8:1.25.", panel=_CREATURES)] = "1:1",
     coverage: Annotated[
         float, real_option("--coverage", help="Share of the world that creatures cover, at most.", panel=_CREATURES)
-    ] = 0.16,
+    ] = _design_request.COVERAGE,
     overlap: Annotated[
         float, real_option("--overlap", help="Alpha that two creatures may share at a pixel.", panel=_CREATURES)
-    ] = 0.05,
+    ] = _design_request.OVERLAP,
     background: Annotated[str, option("--background", help="white, black or #rrggbb.", panel=_CREATURES)] = "white",
     kernel: Annotated[
         str | None,

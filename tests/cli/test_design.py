@@ -161,3 +161,17 @@ def test_what_is_wrong_is_said_with_the_remedy(here, world):
         (("compare", world), "whose system is known", 1),
     ):
         assert message in " ".join(run(*words, code=code).split()), words
+
+
+def test_scattered_images_are_the_same_however_they_are_sharded(here):
+    words = ("fish", "dots", "--pixels", 10, "--size", "40x48", "--coverage", 0.2)
+    said = run("scatter", *words, "--samples", 70, "--out", "all.npy", "--show", "all.png")
+    assert "70 images of 40 x 48" in said and frames("all.png") == 1
+    run("scatter", *words, "--samples", 6, "--first", 64, "--out", "end.npy")
+    images = np.load("all.npy")
+    assert images.shape == (70, 3, 40, 48) and images.dtype == np.uint8
+    assert np.array_equal(images[64:], np.load("end.npy"))
+    assert "add --overwrite" in run("scatter", *words, "--out", "all.npy", code=1)
+    assert "smaller than the world" in run("scatter", "fish", "--size", 16, "--out", "x.npy", code=2)
+    assert "--samples from 1 up" in run("scatter", "fish", "--samples", 0, code=2)
+    assert ".npy file" in run("scatter", "fish", "--out", "x.png", code=2)

@@ -9,7 +9,7 @@ from eqflow.cli import app
 
 COMMANDS = (
     "generate", "train", "compare", "demo", "fit", "infer", "discover", "rollout", "info", "show", "presets",
-    "backends",
+    "backends", "design", "atlas", "scatter",
 )  # fmt: skip
 
 
