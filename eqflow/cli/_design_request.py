@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eqflow.cli import _colour, _sources, _words
+from eqflow.cli import _sources, _words
 from eqflow.cli._shell import Problem, choice, in_options, usage
 
 LARGEST = 4096
@@ -36,6 +36,8 @@ def check(given: dict[str, Any], show: Path | None) -> None:
     _words.numbers("--dilations", given["dilations"], int)
     _sources.kernel(given["kernel"] or "random:0", 3)
     if show:
+        from eqflow.cli import _colour
+
         _colour.check_target(show, "--show")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eqflow.cli import _atlas_work, _place
+from eqflow.cli import _place
 from eqflow.cli._options import Device, Json, option, real_option, whole_option
 
 _RULES, _WORLDS, _RUN, _FILES = "Rules", "Worlds", "Run", "Files"
@@ -52,7 +52,9 @@ def atlas(
     eqflow atlas pretrained:firefly --rules 36 --steps 1200
     eqflow atlas firefly-world --radius 1 --out larger-kernels
     """
-    own = ("run", "out", "device", "overwrite", "as_json", "own")
+    from eqflow.cli import _atlas_work
+
+    own = ("run", "out", "device", "overwrite", "as_json", "own", "_atlas_work")
     given = {name: value for name, value in locals().items() if name not in own}
     _atlas_work.check(run, given)
     place = _place.folder(out or Path(f"{_atlas_work.stem(run)}-atlas"))

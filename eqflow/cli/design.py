@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eqflow.cli import _design_request, _design_work, _place
+from eqflow.cli import _design_request, _place
 from eqflow.cli._options import Device, Json, option, real_option, whole_option
 
 _CREATURES, _RULE, _WORLD, _TRAINING, _RUN, _FILES = "Creatures", "Rule", "World", "Training", "Run", "Files"
@@ -84,7 +84,9 @@ def design(
     eqflow design beetle.png --pixels 24 --kernel angles:0.5,0,-0.5 --show beetle.gif
     eqflow atlas firefly-world
     """
-    own = ("out", "device", "show", "overwrite", "as_json", "own")
+    from eqflow.cli import _design_work
+
+    own = ("out", "device", "show", "overwrite", "as_json", "own", "_design_work")
     given = {name: value for name, value in locals().items() if name not in own}
     _design_request.check(given, show)
     creatures = _design_request.creatures(given)

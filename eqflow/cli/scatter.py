@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from eqflow.cli import _design_request, _scatter_work
+from eqflow.cli import _design_request
 from eqflow.cli._options import option, real_option, whole_option
 
 _CREATURES, _RUN, _FILES = "Creatures", "Run", "Files"
@@ -51,7 +51,9 @@ def scatter(
     eqflow scatter fish arrow --coverage 0.3 --scale 0.7:1.4 --out pond.npy
     eqflow train fireflies.npy --alpha 0.25 --dilations 1,2,4,4,2,1 --symmetries none
     """
-    own = ("out", "show", "overwrite", "own")
+    from eqflow.cli import _scatter_work
+
+    own = ("out", "show", "overwrite", "own", "_scatter_work")
     given = {name: value for name, value in locals().items() if name not in own}
     _design_request.check_scatter(given)
     creatures = _design_request.creatures(given)
