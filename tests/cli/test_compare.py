@@ -9,7 +9,6 @@ import time
 
 import numpy
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -17,20 +16,6 @@ from eqflow.cli import _compare_measure, app
 
 TRAINED = ("--size", 32, "--steps", 40, "--width", 8, "--dilations", "1,1", "--held-out", 4)
 QUICK = ("--samples", 3, "--times", "0.04,0.08", "--lags", "1,4")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(autouse=True)

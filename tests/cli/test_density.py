@@ -18,20 +18,6 @@ from eqflow.cli import _density_kept, app
 SHORT = ("--components", 60, "--steps", 120, "--rate", 0.03)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def plain(monkeypatch):
     """A white pixel for a picture: drawing takes longer than these trainings."""

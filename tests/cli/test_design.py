@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -20,20 +19,6 @@ from eqflow.score import read_score
 
 SMALL = ("--pixels", 10, "--canvas", 32, "--size", "40x48", "--width", 4, "--dilations", "1,1", "--minutes", 1e-4)
 SHORT = ("--steps", 40, "--every", 4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def run(*words, code=0):

@@ -21,20 +21,6 @@ from eqflow.data.lock import Lock
 SHORT = ("--pool", 2000, "--degree", 3, "--hidden", "16,16", "--steps", 20)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def plain(monkeypatch):
     """A white pixel for a picture: drawing takes longer than these fits."""

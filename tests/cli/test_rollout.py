@@ -20,14 +20,6 @@ from eqflow.score import Gaussian
 SHORT = ("--steps", 20, "--every", 5, "--batch", 8)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def run(*words, code=0):
     result = CliRunner().invoke(app, ["rollout", *map(str, words)])
     assert result.exit_code == code, (result.stderr, result.exception)

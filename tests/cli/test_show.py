@@ -18,12 +18,6 @@ def folders(tmp_path_factory):
     return place
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def run(*words, code=0):
     result = CliRunner().invoke(app, ["show", *map(str, words)])
     assert result.exit_code == code, result.stderr

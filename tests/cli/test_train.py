@@ -22,20 +22,6 @@ SIMULATED = ("--system", "gray-scott:wave", "--size", 32, "--simulated-steps", 3
 SHORT = ("--steps", 12, "--width", 8, "--dilations", "1,1")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def plain(monkeypatch):
     """A white pixel for a picture: drawing takes longer than these trainings."""
