@@ -244,7 +244,7 @@ const float *maybe_data(const MaybeTensor &tensor, const char *name, const std::
 
 void scatter(const Tensor &pictures, const Tensor &areas, const Tensor &radii, const Tensor &background,
              const Tensor &images, const MaybeTensor &faded, const Tensor &placements, float oversample,
-             float scale_low, float scale_high, float overlap, float coverage, float fading, float margin, bool turn,
+             float scale_low, float scale_high, float overlap, float coverage, float fading, float threshold, bool turn,
              std::uint64_t seed, std::uint64_t first_sample, std::uint32_t stream, int threads) {
   const ScatterParams p{images.size(0),
                         images.size(1),
@@ -259,7 +259,7 @@ void scatter(const Tensor &pictures, const Tensor &areas, const Tensor &radii, c
                         overlap,
                         coverage,
                         fading,
-                        margin,
+                        threshold,
                         turn,
                         seed,
                         first_sample,
@@ -429,7 +429,7 @@ PYBIND11_MODULE(EQFLOW_MODULE, m) {
         py::arg("score"), py::arg("log_sum"), py::arg("smoothed"), py::arg("scale"), py::arg("threads"));
   m.def("scatter", &scatter, py::arg("pictures"), py::arg("areas"), py::arg("radii"), py::arg("background"),
         py::arg("images"), py::arg("faded"), py::arg("placements"), py::arg("oversample"), py::arg("scale_low"),
-        py::arg("scale_high"), py::arg("overlap"), py::arg("coverage"), py::arg("fading"), py::arg("margin"),
+        py::arg("scale_high"), py::arg("overlap"), py::arg("coverage"), py::arg("fading"), py::arg("threshold"),
         py::arg("turn"), py::arg("seed"), py::arg("first_sample"), py::arg("stream"), py::arg("threads"));
   m.def("field_moments_workspace", &field_moments_workspace, py::arg("state"), py::arg("rows"), py::arg("columns"),
         py::arg("margin"), py::arg("nine_point"));

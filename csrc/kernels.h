@@ -75,7 +75,7 @@ struct ScatterParams {
   std::int64_t batch, channels, height, width, species, side, attempts;
   float oversample;                               // pixels of a picture for each of the canvas
   float scale_low, scale_high, overlap, coverage; // coverage: pixels that may be covered in all
-  float fading, margin; // share of the pictures that fade; by how much nearer the whole one must be to stay
+  float fading, threshold; // share of the pictures that fade; amplitude from which one counts as whole
   bool turn;
   std::uint64_t seed, first_sample;
   std::uint32_t stream;

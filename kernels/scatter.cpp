@@ -31,10 +31,13 @@ Place draw(const ScatterParams &p, std::uint32_t sample, int64_t attempt, const 
   place.sine = 0.0f, place.cosine = 1.0f;
   if (p.turn) sine_cosine_of_turn(a.w, place.sine, place.cosine);
   place.scale = fused(p.scale_high - p.scale_low, unit_interval(b.x), p.scale_low);
-  place.haunts = unit_interval(b.y) >= p.fading && unit_interval(b.y) < 2.0f * p.fading;
-  place.fades = unit_interval(b.y) < 2.0f * p.fading;
-  place.strength = unit_interval(b.w);
+  const float lot = unit_interval(b.y);
+  place.fades = lot < 2.0f * p.fading;
+  place.haunts = place.fades && lot >= p.fading;
+  const float length = place.fades ? 3.0f * ((place.haunts ? lot - p.fading : lot) / p.fading) : 0.0f;
+  place.strength = fused(1.0f + length, unit_interval(b.w), -0.5f * length);
   sine_cosine_of_turn(b.z, place.slope_down, place.slope_right);
+  place.slope_down *= length, place.slope_right *= length;
   return place;
 }
 
@@ -82,18 +85,20 @@ public:
       }
     }
     const bool fades = faded && place.fades;
-    float here_now = 0.0f, gone = 0.0f; // squared distances of what is left from nothing, and from the whole picture
+    // Squared distances of what is left from nothing, of it from the whole picture, and of that from nothing.
+    float left_over = 0.0f, gone = 0.0f, whole = 0.0f;
     if (fades)
       each(place, top, left, rows, columns,
            [&](const float *corner, const Spot &spot, float here, int64_t, float kept) {
              for (int64_t channel = 0; channel < p.channels; ++channel) {
                const float value = sample(corner + channel, depth, spot) - here * f.background[channel];
-               here_now = fused(kept * kept, value * value, here_now);
+               left_over = fused(kept * kept, value * value, left_over);
                gone = fused((1.0f - kept) * (1.0f - kept), value * value, gone);
+               whole = fused(value, value, whole);
              }
            });
-    const bool stays = !fades || here_now > gone + p.margin;
-    if (place.haunts && stays) return false;
+    if (place.haunts && left_over >= gone) return false;
+    const bool stays = !fades || (!place.haunts && left_over - gone > (2.0f * p.threshold - 1.0f) * whole);
     each(place, top, left, rows, columns,
          [&](const float *corner, const Spot &spot, float here, int64_t at, float kept) {
            for (int64_t channel = 0; channel < p.channels; ++channel) {

@@ -46,10 +46,9 @@ def score_of(study: Study, icon: str) -> StoredScore:
     canvas, width = ((48, 48), 8) if study.quick else ((128, 128), 32)
     steps = study.steps(TRAINING)
     shape = PatternShape(3, width=width, dilations=(1, 2, 4, 4, 2, 1), alpha=ALPHA)
-    sigma = math.sqrt((1 - ALPHA) / ALPHA)
 
     def train() -> dict[str, Tensor]:
-        fields = Scattered(pictures, canvas, held_out=32, seed=0, sigma=sigma, **SCATTER)
+        fields = Scattered(pictures, canvas, held_out=32, seed=0, **SCATTER)
         training = PatternTraining(steps=steps, symmetries="none", every=max(1, steps // 10))
         said = lambda step, loss, error: print(f"{icon}: step {step}, loss {loss:.3g}, error {error:.3g}")  # noqa: E731
         return dict(train_pattern(fields, shape, training, progress=said).denoiser.state_dict())

@@ -158,8 +158,7 @@ def _source(creatures: list[Any], request: dict[str, Any]) -> Any:
     from eqflow.cli._train_source import Source
 
     half = [0.5] * len(_colour.NAMES)
-    sigma = ((1 - request["alpha"]) / request["alpha"]) ** 0.5
-    about = {"scatter": request["scatter"], "pictures": request["pictures"], "sigma": sigma}
+    about = {"scatter": request["scatter"], "pictures": request["pictures"]}
     name, size = "-".join(request["pictures"]), tuple(request["canvas"])
     return Source(name, _colour.NAMES, size, about, None, half, half, None, pictures=pictures_of(creatures))
 

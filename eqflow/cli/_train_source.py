@@ -35,8 +35,7 @@ class Source(NamedTuple):
         if self.values is not None:
             return Stored(self.values.to(where), held_out=held_out, seed=seed)
         if self.pictures is not None:
-            options = {"held_out": held_out, "seed": seed, "device": where, "sigma": self.about["sigma"]}
-            options |= self.about["scatter"]
+            options = {"held_out": held_out, "seed": seed, "device": where, **self.about["scatter"]}
             return Scattered(self.pictures, self.size, **options)
         system = GrayScott(**self.system["parameters"])
         return Simulated(system, *self.size, steps=self.system["steps"], held_out=held_out, seed=seed, device=where)

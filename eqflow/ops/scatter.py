@@ -64,7 +64,7 @@ def _prepared(pictures: Tensor, oversample: int) -> _Prepared:
 
 
 def reference(pictures, count, height, width, seed, first_sample, attempts, coverage, low, high, overlap, fading,
-              margin, turn, oversample, background) -> Scatter:  # fmt: skip
+              threshold, turn, oversample, background) -> Scatter:  # fmt: skip
     """The specification, one attempt after the other."""
     layers, areas, radii = _prepared(pictures, oversample)
     species, side = layers.shape[:2]
@@ -95,17 +95,18 @@ def reference(pictures, count, height, width, seed, first_sample, attempts, cove
                 continue
             left = torch.ones_like(there)
             if uniform[attempt, 5] < 2 * fading:
+                length = 3 * ((uniform[attempt, 5] - fading * haunts) / fading)
                 slope = 2 * math.pi * uniform[attempt, 6]
-                left = (dy * slope.sin() + dx * slope.cos()) / (radii[kind] * scale) + uniform[attempt, 7]
-                left = left.clamp(0, 1).to(there)
+                left = length * (dy * slope.sin() + dx * slope.cos()) / (radii[kind] * scale)
+                left = (left + (1 + length) * uniform[attempt, 7] - length / 2).clamp(0, 1).to(there)
             over = (seen[:-1] - seen[-1] * background.view(-1, 1, 1)).square()
-            stays = (left**2 * over).sum() > ((1 - left) ** 2 * over).sum() + margin
-            if haunts and stays:
+            nearer = (left**2 * over).sum() - ((1 - left) ** 2 * over).sum()
+            if haunts and nearer >= 0:
                 continue
             faded[index] = faded[index] * (1 - left * seen[-1]) + left * seen[:-1]
             if haunts:
                 continue
-            if stays:
+            if nearer > (2 * threshold - 1) * over.sum():
                 images[index] = images[index] * (1 - seen[-1]) + seen[:-1]
             there, covered = there + (1 - there) * seen[-1], covered + float(seen[-1].sum())
             placements[index, attempt] = torch.stack([row.new_tensor(kind), row, column, share, scale])
@@ -125,7 +126,7 @@ def scatter(
     scale: tuple[float, float] = (1.0, 1.0),
     overlap: float = 0.05,
     fading: float = 0.0,
-    margin: float = 0.0,
+    threshold: float = 0.5,
     turn: bool = True,
     oversample: int = 2,
     backend: str = "auto",
@@ -143,11 +144,11 @@ def scatter(
         coverage: share of the image that pictures may cover in all, by the sum of their alphas.
         scale: smallest and largest size.
         overlap: alpha that two pictures may both have at a pixel.
-        fading: share of the pictures that fade: f = strength + slope . (place / radius), cut to [0, 1], of such a one
-            is left in `faded`, with a strength uniform in [0, 1] and a slope of length 1 in any direction. On `images`
-            it is whole where that is nearer, else there is nothing. As many haunt the others: they fade likewise, lie
-            over them or not, and are put in `faded` alone, where nothing is nearer to them than the whole.
-        margin: by how much nearer, in squared distance summed over pixels of the canvas.
+        fading: share of the pictures that fade: strength + slope . (place / radius), cut to [0, 1], of one is left in
+            `faded`, with a slope of length up to 3 in any direction: a faint one, or a part. On `images` it is whole or
+            not there at all. As many haunt the others: less than half of one, over others or not, in `faded` alone.
+        threshold: amplitude from which a faded picture is whole on `images`: one of amplitude a is a of it everywhere;
+            what fades unevenly counts by its squared distances from the whole and from nothing.
         turn: whether pictures are turned, by any angle, counterclockwise as the eye sees rows going down.
         oversample: pixels of a picture for each of the image along a side, at scale 1.
         backend: "auto", "reference" or "native".
@@ -163,7 +164,9 @@ def scatter(
         (torch.Size([2, 1, 32, 32]), [9, 10])
     """
     background = torch.as_tensor(background, dtype=pictures.dtype)
-    _check(pictures, count, size, background, seed, first_sample, coverage, scale, overlap, fading, oversample)
+    _check(
+        pictures, count, size, background, seed, first_sample, coverage, scale, overlap, fading, threshold, oversample
+    )
     made, (height, width) = _prepared(pictures, oversample), size
     longest = 2 * float(made.radii.max()) * scale[1]
     if longest + 2 > min(size):
@@ -179,7 +182,7 @@ def scatter(
     if backend == "triton":
         raise _backend.BackendError("pictures are scattered on the host: take backend 'native' or 'reference'")
     if _backend.choose(backend, torch.device("cpu")) == "reference":
-        numbers = (seed, first_sample, attempts, coverage, *scale, overlap, fading, margin, turn, oversample)
+        numbers = (seed, first_sample, attempts, coverage, *scale, overlap, fading, threshold, turn, oversample)
         return reference(pictures, count, height, width, *numbers, background)
     images = torch.empty((count, len(background), height, width))
     faded = torch.empty_like(images) if fading else None
@@ -187,12 +190,13 @@ def scatter(
     _backend.native_module().scatter(
         made.layers, made.areas, made.radii, background.contiguous(), images, faded, placements, float(oversample),
         float(scale[0]), float(scale[1]), float(overlap), float(coverage * height * width), float(fading),
-        float(margin), turn, seed, first_sample, _STREAM, torch.get_num_threads(),
+        float(threshold), turn, seed, first_sample, _STREAM, torch.get_num_threads(),
     )  # fmt: skip
     return Scatter(images, placements, faded)
 
 
-def _check(pictures, count, size, background, seed, first_sample, coverage, scale, overlap, fading, oversample) -> None:
+def _check(pictures, count, size, background, seed, first_sample, coverage, scale, overlap, fading, threshold,
+           oversample) -> None:  # fmt: skip
     if pictures.ndim != 4 or pictures.shape[1] != len(background) + 1 or pictures.shape[2] != pictures.shape[3]:
         raise ValueError(
             f"expected square pictures [species, channels + 1, side, side] and a background [channels], got "
@@ -210,6 +214,7 @@ def _check(pictures, count, size, background, seed, first_sample, coverage, scal
         ("coverage", coverage, 0, 1),
         ("overlap", overlap, 0, 1),
         ("fading", fading, 0, 0.5),
+        ("threshold", threshold, 0, 0.99),
         ("scale", scale[0], 1e-3, scale[1]),
         ("oversample", oversample, 1, 64),
         ("size", min(size), 3, 2**20),

@@ -1,21 +1,18 @@
 """Fields for a training that are scattered as they are needed: none is seen twice.
 
 A training on noised fields alone never sees half a creature, and what its denoiser makes of one is left to chance: in a
-long rollout creatures die that way, and none is born. But what the exact denoiser makes of one is known. With noise of
-standard deviation sigma, U a creature over its background and a part f U of it left, the posterior odds of the whole
-creature to none are exp((|f U|^2 - |(1 - f) U|^2) / (2 sigma^2)) times those before, which are the density of creatures
-times the volume of the places and turns that fit:
+long rollout creatures die that way. But what the exact denoiser makes of one is known. With noise of standard deviation
+sigma, U a creature over its background and a part f U of it left, the posterior odds of the whole creature to none are
+those before times exp((|f U|^2 - |(1 - f) U|^2) / (2 sigma^2)): all or nothing, whichever is nearer, about. So some
+fields are given with faded creatures, and the whole or none is asked for; and with what is less than half of one over
+others, where none is asked for, since creatures do not overlap.
 
-    n / (2 pi) (2 pi sigma^2)^(3/2) / sqrt(det G),      G = products of the derivatives of U by row, column and turn
-
-(Laplace's method). That is all or nothing, whichever is nearer, with a margin that keeps creatures from being born of
-parts. So some fields are given with faded creatures, and the whole or none is asked for; and with what is less than
-half of one over others, where none is asked for, since creatures do not overlap.
+The odds before, some e^-13, would put the threshold above a half, and balance deaths by births out of noise. These are
+too rare to be learned: worlds died out. With a threshold below a half creatures last.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +33,7 @@ class Scattered:
         device: where to train.
         background, coverage, scale, overlap, oversample: of the scatter.
         fading: share of the creatures that are faded where a training draws pairs, and as many haunt the others.
-        sigma: of the noise that a training adds, which decides how much of a creature is one; None: half of it.
+        threshold: amplitude from which a faded creature is asked for whole.
 
     Raises:
         ValueError: the pictures cannot be scattered so.
@@ -61,7 +58,7 @@ class Scattered:
         scale: Sequence[float] = (1.0, 1.0),
         overlap: float = 0.05,
         fading: float = 0.25,
-        sigma: float | None = None,
+        threshold: float = 0.42,
         oversample: int = 2,
         device: str | torch.device = "cpu",
     ):
@@ -70,8 +67,7 @@ class Scattered:
         self._pictures, self._size, self._seed, self._device = pictures, tuple(size), seed, torch.device(device)
         self._options = {"coverage": coverage, "overlap": overlap, "oversample": oversample}
         self._options |= {"background": list(background), "scale": tuple(scale)}
-        odds = 0.0 if sigma is None else prior_log_odds(pictures, background, coverage, sigma, oversample)
-        self._fading = {"fading": fading, "margin": max(0.0, -2 * (sigma or 0.0) ** 2 * odds)}
+        self._fading = {"fading": fading, "threshold": threshold}
         self.apart = self._fields(range(held_out))
 
     def _fields(self, samples: range) -> Tensor:
@@ -94,29 +90,3 @@ class Scattered:
 
     def identity(self) -> Tensor:
         return identity(self.apart, self._size, self._seed, sorted(self._fading.items()), sorted(self._options.items()))
-
-
-def prior_log_odds(
-    pictures: Tensor,  # [species, channels + 1, side, side]
-    background: Sequence[float],
-    coverage: float,
-    sigma: float,
-    oversample: int,
-) -> float:
-    """Logarithm of the odds of a creature to none at a place where noise would show it, before anything is seen.
-
-    Of the mean of the species, at scale 1, and for a picture that can be turned.
-    """
-    pictures = pictures.double()
-    alpha = pictures[:, -1:]
-    over = alpha * (pictures[:, :-1] - torch.as_tensor(background, dtype=torch.float64).view(-1, 1, 1))
-    down, right = (part * oversample for part in torch.gradient(over, dim=(2, 3)))
-    axis = (torch.arange(over.shape[-1], dtype=torch.float64) - (over.shape[-1] - 1) / 2) / oversample
-    slopes = torch.stack([down, right, axis * down - axis[:, None] * right], 1).flatten(2)
-    products = slopes @ slopes.transpose(1, 2) / oversample**2
-    round_ones = products[:, 2, 2] < 1e-3 * products[:, 0, 0]  # turns change nothing: two dimensions are left
-    full, flat = (0.5 * torch.logdet(products[:, :size, :size]) for size in (3, 2))
-    density = coverage / (alpha.mean((0, 1)).sum() / oversample**2)
-    turned = density.log() - math.log(2 * math.pi) + 1.5 * math.log(2 * math.pi * sigma**2) - full
-    still = density.log() + math.log(2 * math.pi * sigma**2) - flat
-    return float(torch.where(round_ones, still, turned).mean())

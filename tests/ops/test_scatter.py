@@ -29,7 +29,7 @@ OPTIONS = {"background": WHITE, "seed": 7, "attempts": 24}
 
 def exact(pictures, size, *, background, seed, attempts, coverage=1.0, scale=(1.0, 1.0), fading=0.0, turn=True):
     """The specification in float64, rounded once."""
-    numbers = (3, *size, seed, 0, attempts, coverage, *scale, 0.05, fading, 0.0, turn, 2)
+    numbers = (3, *size, seed, 0, attempts, coverage, *scale, 0.05, fading, 0.5, turn, 2)
     found = reference(pictures.double(), *numbers, torch.tensor(background, dtype=torch.float64))
     return ops.Scatter(*(part if part is None else part.float() for part in found))
 

@@ -29,7 +29,7 @@ def test_fields_depend_on_their_number_alone():
 
 
 def test_a_faded_creature_is_asked_for_whole_or_not_at_all():
-    clean, given = made(fading=0.5, coverage=0.05).pairs(range(60))
+    clean, given = made(fading=0.5, threshold=0.5, coverage=0.05).pairs(range(60))
     whole = float((1 - made(fading=0.0, coverage=0.05).pairs(range(1))[0]).sum())
     there, left = (1 - clean).sum((1, 2, 3)) / whole, (1 - given).square().sum((1, 2, 3))
     assert torch.logical_or(there < 1e-3, (there - 1).abs() < 0.03).all() and 0.1 < (there > 0.5).float().mean() < 0.9
@@ -65,29 +65,3 @@ def test_a_training_goes_on_to_the_same_bits_and_its_file_scatters(tmp_path):
     fields = stored.fields(range(2), seed=1, size=(40, 48))
     assert fields.shape == (2, 1, 40, 48) and stored.starts is None
     assert torch.equal(fields[1:], stored.fields(range(1, 2), seed=1, size=(40, 48)))
-
-
-def test_odds_before_are_the_density_times_the_volume_of_what_fits():
-    """Laplace's method, against the sum over all places and turns for one creature in a box."""
-    from eqflow.score.scattered import prior_log_odds
-
-    axis = torch.arange(24, dtype=torch.float64) - 11.5
-    blob = torch.exp(-((axis[:, None] / 5) ** 2) - (axis / 2.5) ** 2)
-    picture = torch.stack([torch.ones_like(blob), blob])[None]
-    sigma, coverage = 0.5, 0.1
-    found = prior_log_odds(picture, [0.0], coverage, sigma, 1)
-    density = coverage / float(blob.sum())
-    rows, columns, turns = (torch.linspace(-far, far, 61, dtype=torch.float64) for far in (2.5, 2.0, 0.6))
-    y, x, angle = torch.meshgrid(rows, columns, turns, indexing="ij")
-    total = torch.zeros_like(y)
-    for row in axis:
-        for column in axis:
-            dy, dx = row - y, column - x
-            along, across = angle.cos() * dy + angle.sin() * dx, angle.cos() * dx - angle.sin() * dy
-            here = torch.exp(-((row / 5) ** 2) - (column / 2.5) ** 2)
-            total += (torch.exp(-((along / 5) ** 2) - (across / 2.5) ** 2) - here) ** 2
-    cell = (5.0 / 60) * (4.0 / 60) * (1.2 / 60)
-    volume = torch.exp(-total / (2 * sigma**2)).sum() * cell / (2 * torch.pi)
-    assert found == pytest.approx(float((density * volume).log()), abs=0.15)
-    disc_odds = prior_log_odds(disc(), [1.0], coverage, sigma, 1)
-    assert disc_odds < 0
