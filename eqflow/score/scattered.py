@@ -58,7 +58,7 @@ class Scattered:
         scale: Sequence[float] = (1.0, 1.0),
         overlap: float = 0.05,
         fading: float = 0.25,
-        threshold: float = 0.42,
+        threshold: float = 0.4,
         oversample: int = 2,
         device: str | torch.device = "cpu",
     ):
