@@ -117,7 +117,7 @@ def resolve(given: dict[str, Any], found: list[Any]) -> dict[str, Any]:
     for name, size in sizes.items():
         check_fit(found, given, name, size)
     steps = given["steps"]
-    every = given["every"] or next(e for e in range(max(1, steps // _FRAMES), steps + 1) if steps % e == 0)
+    every = given["every"] or max(1, steps // _FRAMES)
     null = given["null"] or max(1, steps // 5)
     return {
         "pictures": {creature.name: describe(creature.picture) for creature in found},
