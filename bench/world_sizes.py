@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from bench import machine
@@ -24,6 +25,7 @@ def measure(size: int, threads: int) -> dict[str, float]:
     import torch
 
     from eqflow.dynamics import SkewFlow, rollout, skew
+    from eqflow.dynamics.observers import Watcher
     from eqflow.score import pretrained
 
     torch.set_num_threads(threads)
@@ -32,13 +34,11 @@ def measure(size: int, threads: int) -> dict[str, float]:
     score.denoiser.to(memory_format=torch.channels_last)
     flow = SkewFlow(score, skew.random(3, 0, 0), ETA)
     state = score.noised(stored.fields(range(1), size=(size, size)), seed=0)
-    before, dt, steps = peak_memory(), (1 - score.alpha) / 4, max(1, 2**18 // size**2)
-    state = rollout(state, flow, 1, dt=dt).state
-    best = float("inf")
-    for turn in range(TURNS):
-        begin = time.perf_counter()
-        state = rollout(state, flow, steps, dt=dt, first_step=1 + turn * steps).state
-        best = min(best, (time.perf_counter() - begin) / steps)
+    before, dt, times = peak_memory(), (1 - score.alpha) / 4, []
+    every = max(1, 2**18 // size**2)
+    watch = Watcher(lambda step, time_: times.append(time.perf_counter()), every)
+    rollout(state, flow, TURNS * every, dt=dt, observers=[watch], guard_every=None)
+    best = min(after - begin for begin, after in pairwise(times)) / every
     return {
         "size": size,
         "steps_per_second": 1 / best,

@@ -193,5 +193,7 @@ def spectral_norm(
 
     ||K|| = max over k of || sum over u of K[:, :, u] exp(i k u) ||, in float64; |gamma| for `rotation(gamma)`.
     """
+    if kernel.shape[-1] == 1:  # one symbol for all wave vectors
+        return float(torch.linalg.matrix_norm(kernel[:, :, 0, 0].double(), ord=2))
     symbols = torch.fft.rfft2(_on_grid(kernel.double(), height, width)).movedim((0, 1), (2, 3))
     return float(torch.linalg.matrix_norm(symbols, ord=2).max())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_STRIP = 2**18  # pixels of a grid that are worked on at once: memory for more is taken for the result alone
+_TILE = 256  # pixels of a side that are worked on at once: more makes memory the bottleneck
 
 
 class Local(nn.Module):
@@ -42,13 +44,15 @@ class Local(nn.Module):
         self,
         state: Tensor,  # [batch, inputs, height, width]
     ) -> Tensor:
-        """[batch, outputs, height, width]; of a large grid in strips, unless a gradient is wanted."""
+        """[batch, outputs, height, width]; of a large grid in tiles, unless a gradient is wanted."""
         height, width = state.shape[2:]
-        if height * width <= _STRIP or torch.is_grad_enabled():
+        if height * width <= _TILE**2 or torch.is_grad_enabled():
             return self._valid(wrap(state, self.radius))
-        rows = max(self.radius, _STRIP // width)
-        strips = [range(first, min(first + rows, height)) for first in range(0, height, rows)]
-        return torch.cat([self._valid(wrap(state, self.radius, strip)) for strip in strips], 2)
+        whole = state.new_empty(len(state), self.leave.out_channels, height, width)
+        for rows, columns in product(*(_parts(size) for size in (height, width))):
+            tile = self._valid(wrap(state, self.radius, (rows, columns)))
+            whole[:, :, rows.start : rows.stop, columns.start : columns.stop] = tile
+        return whole
 
     def _valid(
         self,
@@ -64,13 +68,15 @@ class Local(nn.Module):
 def wrap(
     state: Tensor,  # [batch, channels, height, width]
     radius: int,
-    rows: range | None = None,
+    part: tuple[range, range] | None = None,
 ) -> Tensor:
-    """The periodic field, or some rows of it, with `radius` more pixels on every side, of small grids too."""
-    for axis, kept in ((2, rows), (3, None)):
-        size = state.shape[axis]
-        kept = kept or range(size)
-        state = state.index_select(
-            axis, torch.arange(kept.start - radius, kept.stop + radius, device=state.device) % size
-        )
+    """The periodic field, or some rows and columns of it, with `radius` more pixels on every side."""
+    for axis, size in ((2, state.shape[2]), (3, state.shape[3])):
+        kept = range(size) if part is None else part[axis - 2]
+        around = torch.arange(kept.start - radius, kept.stop + radius, device=state.device)
+        state = state.index_select(axis, around % size)
     return state
+
+
+def _parts(size: int) -> list[range]:
+    return [range(first, min(first + _TILE, size)) for first in range(0, size, _TILE)]
