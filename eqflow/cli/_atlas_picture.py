@@ -46,7 +46,8 @@ def _tile(picture: Image.Image, world: dict[str, Any]) -> Image.Image:
     pen = ImageDraw.Draw(tile)
     pen.rectangle((0, 0, _TILE - 1, _TILE - 1), outline=(205, 208, 214))
     rule = "K = 0" if world["kernel"] == "none" else world["kernel"]
-    words = f"speed {value(world['speed'])}   {world['start']} → {world['end']}   match {value(world['match'])}"
+    match = "–" if world["match"][0] is None else f"{world['match'][0]:.2f}"
+    words = f"speed {value(world['speed'])}   {world['start']} → {world['end']}   match {match}"
     pen.text((2, _TILE + 3), rule, (25, 28, 33), _font(12))
     pen.text((2, _TILE + 18), words, (105, 110, 120), _font(11))
     return tile
