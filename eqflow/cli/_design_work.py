@@ -51,7 +51,7 @@ def go(
     name = ", ".join(creature.name for creature in creatures)
     try:
         folder.claim(request, 3 * height * width * frames + 2**25, overwrite)
-        before = complete(folder)
+        before = _fit_work.complete(folder)
         report = before or _fit_work.staged(
             folder,
             name,
@@ -60,7 +60,7 @@ def go(
             lambda out, designed: _design_report.draw(folder, designed),
             meter,
         )
-        if not before:
+        if not before or not folder.page.exists():
             _design_report.write_page(folder, report)
     except ValueError as error:
         raise usage(in_options(error)) from None
@@ -83,11 +83,6 @@ def go(
         write_json(as_json, report)
         typer.echo(f"wrote {as_json}")
     typer.echo(f"next: eqflow atlas {shlex.quote(str(place))}")
-
-
-def complete(folder: DesignFolder) -> dict[str, Any] | None:
-    """The report of what is done, or None."""
-    return _fit_work.complete(folder) if folder.page.exists() else None
 
 
 def work(

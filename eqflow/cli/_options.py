@@ -42,3 +42,19 @@ Repeats = Annotated[
 Device = Annotated[str, option("--device", help="auto, cpu or cuda; auto takes a GPU where there is one.", panel="Run")]
 Threshold = Annotated[float, real_option("--threshold", help="Standard errors a term must have.", panel="Fit")]
 Json = Annotated[Path | None, option("--json", metavar="FILE", help="Write the numbers to a file too.", panel="Files")]
+Picture = Annotated[
+    list[str] | None,
+    typer.Argument(help="Icons by name, or files with alpha: .png, .webp, .tif, .svg.", show_default=False),
+]
+Mask = Annotated[
+    Path | None, option("--mask", help="What of a photograph is the creature: a grey picture.", panel="Creatures")
+]
+Pixels = Annotated[float, real_option("--pixels", help="Longest side of a creature.", panel="Creatures")]
+Scale = Annotated[str, option("--scale", help="Range of sizes, such as 0.8:1.25.", panel="Creatures")]
+Coverage = Annotated[
+    float, real_option("--coverage", help="Share of the area that creatures cover, at most.", panel="Creatures")
+]
+Overlap = Annotated[
+    float, real_option("--overlap", help="Alpha that two creatures may share at a pixel.", panel="Creatures")
+]
+Background = Annotated[str, option("--background", help="white, black or #rrggbb.", panel="Creatures")]

@@ -163,7 +163,8 @@ class DesignFolder(Fitted):
     kind = "design"
     stem = "score"
     own = (
-        "report.json", "index.html", "score.safetensors", "*.npy", ".*.npy.part", "tracks.npz", "film.webp", "*.png",
+        "report.json", "index.html", "score.safetensors", "world.npy", "null.npy", ".world.npy.part", ".null.npy.part",
+        "tracks.npz", "film.webp", "trails.png", "average.png", "null.png", "scatter.png", "rule.png", "curves.png",
         ".design/*",
     )  # fmt: skip
     advice = "take a smaller --size, a larger --every, or another --out"

@@ -5,36 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from eqflow.cli import _design_request, _place
-from eqflow.cli._options import Device, Json, option, real_option, whole_option
+from eqflow.cli._options import (
+    Background,
+    Coverage,
+    Device,
+    Json,
+    Mask,
+    Overlap,
+    Picture,
+    Pixels,
+    Scale,
+    option,
+    real_option,
+    whole_option,
+)
 
-_CREATURES, _RULE, _WORLD, _TRAINING, _RUN, _FILES = "Creatures", "Rule", "World", "Training", "Run", "Files"
+_RULE, _WORLD, _TRAINING, _RUN, _FILES = "Rule", "World", "Training", "Run", "Files"
 
 
 def design(
-    pictures: Annotated[
-        list[str] | None,
-        typer.Argument(help="Icons by name, or files with alpha: .png, .webp, .tif, .svg.", show_default=False),
-    ] = None,
+    pictures: Picture = None,
     out: Annotated[
         Path | None, option("--out", "-o", help="Folder of everything. Default: NAME-world.", panel=_FILES)
     ] = None,
-    mask: Annotated[
-        Path | None, option("--mask", help="What of a photograph is the creature: a grey picture.", panel=_CREATURES)
-    ] = None,
-    pixels: Annotated[
-        float, real_option("--pixels", help="Longest side of a creature in the world.", panel=_CREATURES)
-    ] = _design_request.PIXELS,
-    scale: Annotated[str, option("--scale", help="Range of sizes, such as 0.8:1.25.", panel=_CREATURES)] = "1:1",
-    coverage: Annotated[
-        float, real_option("--coverage", help="Share of the world that creatures cover, at most.", panel=_CREATURES)
-    ] = _design_request.COVERAGE,
-    overlap: Annotated[
-        float, real_option("--overlap", help="Alpha that two creatures may share at a pixel.", panel=_CREATURES)
-    ] = _design_request.OVERLAP,
-    background: Annotated[str, option("--background", help="white, black or #rrggbb.", panel=_CREATURES)] = "white",
+    mask: Mask = None,
+    pixels: Pixels = _design_request.PIXELS,
+    scale: Scale = "1:1",
+    coverage: Coverage = _design_request.COVERAGE,
+    overlap: Overlap = _design_request.OVERLAP,
+    background: Background = "white",
     kernel: Annotated[
         str | None,
         option(

@@ -5,36 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from eqflow.cli import _design_request
-from eqflow.cli._options import option, real_option, whole_option
+from eqflow.cli._options import (
+    Background,
+    Coverage,
+    Mask,
+    Overlap,
+    Picture,
+    Pixels,
+    Scale,
+    option,
+    whole_option,
+)
 
-_CREATURES, _RUN, _FILES = "Creatures", "Run", "Files"
+_RUN, _FILES = "Run", "Files"
 
 
 def scatter(
-    pictures: Annotated[
-        list[str] | None,
-        typer.Argument(help="Icons by name, or files with alpha: .png, .webp, .tif, .svg.", show_default=False),
-    ] = None,
+    pictures: Picture = None,
     out: Annotated[Path | None, option("--out", "-o", help="The array, .npy. Default: NAME.npy.", panel=_FILES)] = None,
     samples: Annotated[int, whole_option("--samples", "-n", help="Images.", panel=_RUN)] = 1024,
     size: Annotated[str, option("--size", help="Of an image, N or HxW.", panel=_RUN)] = "128",
-    mask: Annotated[
-        Path | None, option("--mask", help="What of a photograph is the creature: a grey picture.", panel=_CREATURES)
-    ] = None,
-    pixels: Annotated[
-        float, real_option("--pixels", help="Longest side of a creature.", panel=_CREATURES)
-    ] = _design_request.PIXELS,
-    scale: Annotated[str, option("--scale", help="Range of sizes, such as 0.8:1.25.", panel=_CREATURES)] = "1:1",
-    coverage: Annotated[
-        float, real_option("--coverage", help="Share of an image that creatures cover, at most.", panel=_CREATURES)
-    ] = _design_request.COVERAGE,
-    overlap: Annotated[
-        float, real_option("--overlap", help="Alpha that two creatures may share at a pixel.", panel=_CREATURES)
-    ] = _design_request.OVERLAP,
-    background: Annotated[str, option("--background", help="white, black or #rrggbb.", panel=_CREATURES)] = "white",
+    mask: Mask = None,
+    pixels: Pixels = _design_request.PIXELS,
+    scale: Scale = "1:1",
+    coverage: Coverage = _design_request.COVERAGE,
+    overlap: Overlap = _design_request.OVERLAP,
+    background: Background = "white",
     seed: Annotated[int, whole_option("--seed", help="Same seed, same images.", panel=_RUN)] = 0,
     first: Annotated[
         int, whole_option("--first", help="Number of the first image: shards may be made anywhere.", panel=_RUN)

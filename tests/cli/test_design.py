@@ -88,24 +88,33 @@ def test_a_killed_design_goes_on_to_the_same_bytes(here):
     words = ["design", "fish", *SMALL, "--steps", 400, "--every", 20]
     environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "eqflow", *map(str, words)]
-    plan = here / "cut" / ".design" / "plan.json"
-    delays = iter([0.05, 0.7, 0.4, 0.9, 0.3])
-    for delay in delays:
+    plan, kept = here / "cut" / ".design" / "plan.json", here / "whole" / ".design" / "plan.json"
+    kept.parent.mkdir(parents=True)
+    for delay in (0.05, 0.7, 0.4, 0.9, 0.3):
         process = subprocess.Popen([*command, "--out", "cut"], env=environment, stderr=subprocess.DEVNULL)
-        while not plan.exists() and process.poll() is None:
-            time.sleep(0.05)
+        while not plan.exists():
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.02)
+        shutil.copy(plan, kept)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        if not plan.exists():
-            break
-    if plan.exists():
-        (here / "whole" / ".design").mkdir(parents=True)
-        shutil.copy(plan, here / "whole" / ".design" / "plan.json")
-        subprocess.run([*command, "--out", "cut"], env=environment, check=True, capture_output=True)
-        subprocess.run([*command, "--out", "whole"], env=environment, check=True, capture_output=True)
-        for file in ("score.safetensors", "world.npy", "null.npy", "film.webp", "trails.png", "tracks.npz"):
-            assert (here / "cut" / file).read_bytes() == (here / "whole" / file).read_bytes(), file
+        assert process.wait() == -signal.SIGKILL
+    subprocess.run([*command, "--out", "cut"], env=environment, check=True, capture_output=True)
+    subprocess.run([*command, "--out", "whole"], env=environment, check=True, capture_output=True)
+    for file in ("score.safetensors", "world.npy", "null.npy", "film.webp", "trails.png", "tracks.npz"):
+        assert (here / "cut" / file).read_bytes() == (here / "whole" / file).read_bytes(), file
+
+
+def test_overwriting_a_world_leaves_what_is_not_its_own(world):
+    copy = Path("copy")
+    shutil.copytree(world, copy)
+    (copy / "index.html").unlink()
+    same = ("design", "fish", "firefly", *SMALL, *SHORT, "--kernel", "angles:0.3,-0.2,0.1", "--out", copy)
+    assert "was complete already" in run(*same) and (copy / "index.html").exists()  # only the page is made again
+    for name in ("mine.npy", "mine.png"):
+        (copy / name).write_bytes(b"mine")
+    run("design", "dots", *SMALL, *SHORT, "--out", copy, "--overwrite")
+    assert all((copy / name).read_bytes() == b"mine" for name in ("mine.npy", "mine.png"))
 
 
 def test_an_atlas_sorts_its_worlds_and_names_them(world):
