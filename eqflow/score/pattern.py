@@ -194,6 +194,11 @@ class PatternScore:
         return math.sqrt((1 - self.alpha) / self.alpha)
 
     @property
+    def lipschitz(self) -> float:
+        """No eigenvalue of the exact score's Jacobian lies below minus this; explicit steps are judged by it."""
+        return 1 / (1 - self.alpha)
+
+    @property
     def state_scale(self) -> float:
         return folding(self.predicts, self.alpha).state_scale
 
