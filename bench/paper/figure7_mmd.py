@@ -32,7 +32,7 @@ SHOWN = (1, 5, 10, 20, 50, 100)
 DRAWN = sorted({*SHOWN, 2, 3, 7, 15, 30, 40, 60, 70, 80, 90})
 STARTS, CLEAN_STARTS = 1024, 256
 _SCORED = 20_000  # points of the kernel score that flows made of it follow
-_FAR = 1e3  # a point that left all bounds counts as here, where the kernel is 0, and sees the score there
+_FAR = 1e3  # a point that left all bounds counts as here, where the kernel is 0
 # Earlier values at the steps of SHOWN, from one to five models.
 SEEN = {
     "true Lorenz, rms speed 1": ".015 .043 .049 .054 .053 .060",
@@ -58,7 +58,7 @@ def _within(points: Tensor) -> Tensor:
 
 
 class _BoundedScore(KernelScore):
-    """A kernel score that a point beyond all bounds may ask: steps of 0.1 are too long for a few starts."""
+    """A kernel score that knows nothing beyond _FAR: steps of 0.1 are so long that a few points leave all bounds."""
 
     def __call__(self, state: Tensor, own: Tensor | None = None) -> Tensor:
         return super().__call__(_within(state), own)

@@ -101,6 +101,11 @@ class AnchoredScore:
         return self.score.alpha
 
     @property
+    def lipschitz(self) -> float | None:
+        """That of the score, if it has one: the forces are softer than the noise."""
+        return getattr(self.score, "lipschitz", None)
+
+    @property
     def state_scale(self) -> float:
         return self.score.state_scale
 

@@ -7,7 +7,7 @@ import torch
 
 from eqflow import ops
 from eqflow.data.checkpoint import Checkpoint
-from eqflow.dynamics import AnchoredScore, CorrectedFlow, ResumeError, SkewFlow, rollout, skew
+from eqflow.dynamics import AnchoredScore, CorrectedFlow, ResumeError, SkewFlow, StepWarning, rollout, skew
 from eqflow.metrics import GaussianField, radial_spectrum
 from eqflow.score import Gaussian, PatternDenoiser, PatternShape
 
@@ -144,3 +144,11 @@ def test_what_does_not_fit_is_refused(data, anchored):
         AnchoredScore.fit(anchored.score, data, waves=11)
     with pytest.raises(ValueError, match="expected sharpness above 0, got 0: waves=0"):
         AnchoredScore.fit(anchored.score, data, sharpness=0)
+
+
+def test_a_step_that_spoils_the_noise_of_the_score_is_warned_of_with_an_anchor_too():
+    score = PatternDenoiser(PatternShape(width=4, dilations=(1,)), [0.3, -0.6], [0.5, 0.2]).at()
+    held = AnchoredScore.fit(score, normals(8, 2, 16, 16), waves=2)
+    flow = SkewFlow(held, skew.rotation(0.5**0.5), 0.1)
+    with pytest.warns(StepWarning, match=r"1.86 times the right"):
+        rollout(normals(2, 2, 16, 16), flow, 1, dt=0.01, integrator="euler-maruyama")
