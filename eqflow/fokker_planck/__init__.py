@@ -1,8 +1,8 @@
 """Equations from snapshots: the parameters and the terms of a stochastic system from points without an order.
 
-`weak_form` makes moment conditions of points and a model, `estimate` solves them, `eliminate` finds the terms. `fields`
-does the same for pictures and their partial differential equations. The other way round, `density_from_dynamics` makes
-a density of an equation.
+`weak_form` makes moment conditions of points and a model, `estimate` solves them, and `eliminate` or, more thoroughly,
+`sparsest` finds the terms. `fields` does the same for pictures and their partial differential equations. The other way
+round, `density_from_dynamics` makes a density of an equation.
 """
 
 from eqflow.fokker_planck.averaged import averaged_form, kernel_score
@@ -20,6 +20,7 @@ from eqflow.fokker_planck.moments import Source
 from eqflow.fokker_planck.phases import PhaseConditioned, phase_conditioned
 from eqflow.fokker_planck.residual import LinearResidual, descend, least_absolute, least_squares
 from eqflow.fokker_planck.sensitivity import Sensitivity, sensitivity
+from eqflow.fokker_planck.sparsest import Selection, sparsest
 from eqflow.fokker_planck.stein import SteinFit, SteinTest, stein_fit, stein_test
 from eqflow.fokker_planck.strong import strong_form
 from eqflow.fokker_planck.weak import FewPointsWarning, bumps_inside, weak_form
@@ -38,6 +39,7 @@ __all__ = [
     "Means",
     "Model",
     "PhaseConditioned",
+    "Selection",
     "Sensitivity",
     "Source",
     "SteinFit",
@@ -59,6 +61,7 @@ __all__ = [
     "polynomial",
     "random_cosines",
     "sensitivity",
+    "sparsest",
     "stationary_residual",
     "stein_fit",
     "stein_test",

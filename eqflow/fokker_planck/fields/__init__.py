@@ -1,7 +1,7 @@
 """Equations of fields from still pictures: which partial differential equation keeps an ensemble as it is?
 
 `discover` does it all; `field_model` says what may stand in the equation, `field_form` makes moment conditions of the
-pictures, and `estimate`, `eliminate` and `sensitivity` of `eqflow.fokker_planck` work on them.
+pictures, and `estimate`, `sparsest` and `sensitivity` of `eqflow.fokker_planck` work on them.
 """
 
 from eqflow.fokker_planck.fields.discover import Discovery, discover

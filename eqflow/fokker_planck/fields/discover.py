@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from eqflow.fokker_planck.fields.model import FieldModel
 from eqflow.fokker_planck.fields.moments import FieldForm, field_form
 from eqflow.fokker_planck.fields.pictures import Pictures
 from eqflow.fokker_planck.sensitivity import sensitivity
+from eqflow.fokker_planck.sparsest import Selection, sparsest
 
 CUT = 1e-10  # of small eigenvalues of the weights: pictures are averages over thousands of cells, and precise
 _ROUNDS = 4
@@ -30,7 +31,7 @@ class Discovery(NamedTuple):
 
     model: FieldModel
     fits: tuple[Fit, ...]  # one of all equations together; one of each in a static pattern; none if nothing can be told
-    before: Fit | None  # with every term, before elimination
+    selection: Selection | None  # of the terms, with what the pictures hardly tell from it; None in a static pattern
     identifiable: Identifiable
     coefficients: Tensor  # [unknowns of the model], zero for terms that were left out
 
@@ -45,7 +46,8 @@ class Discovery(NamedTuple):
         return "\n".join(fit.verdict for fit in self.fits)
 
     def __str__(self) -> str:
-        return "\n".join(part for part in (self.equations, self.verdict, str(self.identifiable)) if part)
+        parts = (self.equations, self.verdict, str(self.selection or ""), str(self.identifiable))
+        return "\n".join(part for part in parts if part)
 
     def drift(
         self,
@@ -60,6 +62,7 @@ class Discovery(NamedTuple):
         return {
             "equations": self.equations.splitlines(),
             "fits": [fit.as_dict() for fit in self.fits],
+            "rivals": [fit.as_dict() for fit in self.selection.rivals] if self.selection else [],
             "unit": self.identifiable.unit,
             "static": self.identifiable.still,
             "relations": list(self.identifiable.relations),
@@ -95,7 +98,7 @@ def discover(
         dt: the step, if the pictures were made by x -> x + f(x) dt with a step worth mentioning; None: continuous time.
         unit: the coefficients that set the unit of time, such as {"u v^2 in du/dt": -1.0}; None: chosen, unless a known
             noise sets it.
-        threshold: of |coefficient / error|, below which a term is left out.
+        threshold: a term has to lower the J statistic by its square, see `sparsest`.
         passes: over the pictures, at most, from 2 up, until the path of the map is known; with `dt` only.
         combine: adds a tensor up over ranks in place; every rank holds pictures of its own.
         on_progress: told the pass and how many pictures of it are done.
@@ -120,27 +123,35 @@ def discover(
         raise ValueError(f"expected passes from 2 up where the pictures come from a map, got {passes}")
     if not all(map(math.isfinite, (unit or {}).values())):
         raise ValueError(f"expected a finite number for every coefficient of the unit, got {dict(unit)}")
+    options = {"threshold": threshold, "rounds": _ROUNDS, "cut": CUT}
     check_independent(pictures, model, grid)
     whole = form(0, None)
     _check_count(whole, functionals)
     held = relations(pictures, model, grid)
     if any(held):
-        return _of_static(whole, model, held, unit or {}, threshold)
+        return _of_static(whole, model, held, unit or {}, **options)
     if unit is None:
         sets_the_scale = any(strength for strength in model.noise)
-        unit = {} if sets_the_scale else choose_unit(whole, model, cut=CUT, rounds=_ROUNDS)
+        unit = {} if sets_the_scale else choose_unit(whole, model, _sparsest(options), **options)
     conditions = _fixing(whole, unit)
-    before = fit = estimate(conditions, rounds=_ROUNDS, cut=CUT)
-    for number in range(1, passes if dt is not None else 1):
-        last, conditions = fit, _fixing(form(number, _everything(model, unit, fit)), unit)
-        fit = eliminate(conditions, threshold=threshold, rounds=_ROUNDS, cut=CUT)
-        if fit.names == last.names and _change(fit, last) < _SETTLED:
-            break
     if dt is None:
-        fit = eliminate(conditions, threshold=threshold, rounds=_ROUNDS, cut=CUT)
+        selection = sparsest(conditions, **options)
+    else:  # of the map's path the whole library knows enough, while a choice of terms would feel its curvature
+        fit = estimate(conditions, rounds=_ROUNDS, cut=CUT)
+        for number in range(1, passes):
+            last, conditions = fit, _fixing(form(number, _everything(model, unit, fit)), unit)
+            selection = sparsest(conditions, _in_order(conditions, last) if number > 1 else None, **options)
+            fit = selection.fit
+            if fit.names == last.names and _change(fit, last) < _SETTLED:
+                break
+    fit = selection.fit
     kept = Subset(conditions, tuple(conditions.names.index(name) for name in fit.names))
     blind = sensitivity(kept, fit, cut=CUT)
-    return Discovery(model, (fit,), before, Identifiable(dict(unit), held, blind), _everything(model, unit, fit))
+    return Discovery(model, (fit,), selection, Identifiable(dict(unit), held, blind), _everything(model, unit, fit))
+
+
+def _sparsest(options: Mapping[str, Any]) -> Callable[[Conditions], Fit]:
+    return lambda conditions: sparsest(conditions, **options).fit
 
 
 def _fixing(whole: FieldForm, unit: Mapping[str, float]) -> Conditions:
@@ -153,6 +164,10 @@ def _everything(model: FieldModel, unit: Mapping[str, float], *fits: Fit) -> Ten
     for fit in fits:
         values |= dict(zip(fit.names, fit.coefficients.tolist(), strict=True))
     return torch.tensor([values.get(name, 0.0) for name in model.names], dtype=torch.float64)
+
+
+def _in_order(conditions: Conditions, fit: Fit) -> Tensor:
+    return torch.tensor([fit.value(name) for name in conditions.names], dtype=torch.float64)
 
 
 def _change(fit: Fit, last: Fit) -> float:
@@ -174,9 +189,16 @@ def _check_count(form: FieldForm, functionals: ops.Functionals) -> None:
 
 
 def _of_static(
-    whole: FieldForm, model: FieldModel, held: tuple[int, ...], given: Mapping[str, float], threshold: float
+    whole: FieldForm, model: FieldModel, held: tuple[int, ...], given: Mapping[str, float], **options: Any
 ) -> Discovery:
-    """Each equation up to its own scale, where its terms alone determine it."""
+    """Each equation up to its own scale, where its terms alone determine it.
+
+    By elimination: what nearly vanishes in every cell contradicts every equation, so that J tells none from another.
+    """
+
+    def select(rows: Conditions) -> Fit:
+        return eliminate(rows, **options)
+
     _fixing(whole, given)  # refuses what is no unknown
     fits: list[Fit] = []
     units: dict[str, float] = {}
@@ -185,8 +207,8 @@ def _of_static(
             continue
         part = Subset(whole, tuple(place for place, (row, _) in enumerate(model.entries) if row == channel))
         unit = {name: value for name, value in given.items() if name in part.names}
-        unit = unit or choose_unit(part, model, cut=CUT, rounds=_ROUNDS)
-        fit = eliminate(Subset.fixing(part, unit), threshold=threshold, rounds=_ROUNDS, cut=CUT)
+        unit = unit or choose_unit(part, model, select, **options)
+        fit = select(Subset.fixing(part, unit))
         units |= unit
         fits.append(fit._replace(layout=fit.layout.only(left)))
     return Discovery(model, tuple(fits), None, Identifiable(units, held), _everything(model, units, *fits))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -13,6 +15,7 @@ from eqflow.fokker_planck.fields.model import FieldModel
 from eqflow.fokker_planck.fields.pictures import Pictures, batches
 from eqflow.fokker_planck.fields.terms import Written
 from eqflow.fokker_planck.sensitivity import Sensitivity
+from eqflow.fokker_planck.sparsest import score
 from eqflow.ops import FieldTerm
 
 # Of the square of a sum of derivatives, unexplained by the other terms: moving patterns leave 5e-2 and more, still ones
@@ -23,7 +26,8 @@ _SAME = 1e-10  # least singular value of scaled terms: below, one is a sum of th
 _LOOKED_AT = 32  # pictures: a relation that holds in every cell shows in a few
 _SHUFFLED = 4  # pictures: an identity needs few numbers
 _NAMED = 0.05  # share of a term in a relation, from which it is named
-_AS_GOOD = 2.0  # times the least J: of a unit that the pictures ask for
+_UNITS = 3  # with which terms are selected
+_AS_GOOD = 2.0  # times the least J: the first of the units that do as well is taken
 
 
 class Identifiable(NamedTuple):
@@ -124,30 +128,44 @@ def _operator(term: FieldTerm | Written) -> str:
     return "" if isinstance(term, Written) else term.operator
 
 
-def choose_unit(conditions: Conditions, model: FieldModel, *, cut: float, rounds: int) -> dict[str, float]:
+def choose_unit(
+    conditions: Conditions,
+    model: FieldModel,
+    select: Callable[[Conditions], Fit],
+    *,
+    threshold: float,
+    cut: float,
+    rounds: int,
+) -> dict[str, float]:
     """The coefficient that sets the unit of time, and its sign.
 
     A theta = 0 has no right-hand side: the equation is known up to a factor. Every coefficient in turn is fixed at 1;
-    where the term is not in the equation, the others cannot make up for it and J is large. Of those that fit, the
-    monomial of highest degree is taken, as reactions and saturations are commonly written with a coefficient of 1. The
-    factor's sign is that of time: time runs so that the strongest derivative smooths.
+    where the term is not in the equation, the others cannot make up for it and J is large. With each of the few best
+    fixed the terms are selected, and of the best selection the monomial of highest degree is taken, as reactions and
+    saturations are commonly written with a coefficient of 1. The factor's sign is that of time: time runs so that the
+    strongest derivative smooths.
 
     Raises:
         ValueError: nothing can be fixed: the terms depend on each other.
     """
-    fits: dict[str, Fit] = {}
+    misfit: dict[str, float] = {}
     problem: ValueError | None = None
     for name in (name for name in conditions.names if name in model.names[: len(model.entries)]):
         try:
-            fits[name] = estimate(Subset.fixing(conditions, {name: 1.0}), rounds=rounds, cut=cut)
+            misfit[name] = estimate(Subset.fixing(conditions, {name: 1.0}), rounds=rounds, cut=cut).j_statistic
         except ValueError as error:
             problem = error
-    if not fits:
+    if not misfit:
         raise problem or ValueError("expected at least two terms, got one: there is nothing to compare it with")
-    least = min(fit.j_statistic for fit in fits.values())
-    good = [name for name, fit in fits.items() if fit.j_statistic <= _AS_GOOD * least]
-    chosen = max(good, key=lambda name: (_degree(model, name), -model.names.index(name)))
-    return {chosen: _direction(fits[chosen], model, chosen)}
+    starts = sorted(misfit, key=misfit.__getitem__)[:_UNITS]
+    fits = {name: select(Subset.fixing(conditions, {name: 1.0})) for name in starts}
+    first = min(fits, key=lambda name: score(fits[name], conditions.means.count, threshold))
+    kept = [name for name in misfit if name == first or name in fits[first].names]
+    degree = max(_degree(model, name) for name in kept)
+    highest = [name for name in kept if _degree(model, name) == degree]
+    least = min(misfit[name] for name in highest)
+    chosen = next(name for name in highest if misfit[name] <= _AS_GOOD * least)
+    return {chosen: _direction(fits[first], model, first, chosen)}
 
 
 def _term(model: FieldModel, name: str) -> tuple[int, FieldTerm | Written]:
@@ -160,8 +178,8 @@ def _degree(model: FieldModel, name: str) -> int:
     return sum(term.exponents) if _operator(term) == "value" else -1
 
 
-def _direction(fit: Fit, model: FieldModel, unit: str) -> float:
-    """+1 or -1: which sign of the unit lets noise be positive, or else diffusion smooth."""
+def _direction(fit: Fit, model: FieldModel, unit: str, chosen: str) -> float:
+    """+1 or -1 for a coefficient: the sign that lets noise be positive, or else diffusion smooth, or else +1."""
     values = {unit: (1.0, float("inf"))}
     values |= {
         name: (value, abs(value) / error)
@@ -176,4 +194,4 @@ def _direction(fit: Fit, model: FieldModel, unit: str) -> float:
             if sum(term.exponents) == term.exponents[channel] == 1:
                 order, sign = (1, 1) if operator == "laplacian" else (2, -1)
                 smoothing.append((order if significance > 5 else 0, significance, sign * value))
-    return -1.0 if smoothing and max(smoothing)[2] < 0 else 1.0
+    return math.copysign(1.0, max(smoothing)[2] * values[chosen][0]) if smoothing else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,13 +43,13 @@ class FieldModel:
         """The channels whose noise is unknown."""
         return tuple(channel for channel, strength in enumerate(self.noise) if strength is None)
 
-    @property
+    @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """Of the unknowns: the coefficients, then the noise."""
         drift = tuple(f"{self.library.names[term]} in {self.left[channel]}" for channel, term in self.entries)
         return drift + tuple(f"noise of {self.variables[channel]}" for channel in self.noisy)
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         """How the equations are written."""
         inline = {

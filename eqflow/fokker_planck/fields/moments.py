@@ -15,6 +15,7 @@ derivative is dt δφ/δx(x + f dt) . b_k, which makes linear conditions near th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -62,7 +63,7 @@ class FieldForm:
     def layout(self) -> Layout:
         return self.model.layout
 
-    @property
+    @functools.cached_property
     def means(self) -> Means:
         ones = torch.tensor(float(len(self)), dtype=torch.float64)
         parts = [(ones, self.matrix.sum(0), self.target.sum(0), self.matrix.square().sum(0))]
