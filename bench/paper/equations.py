@@ -86,9 +86,9 @@ def data_sets(report: Report, study: Study, firsts: dict[str, Found]) -> None:
     columns = ["pattern", "set", "pictures", *COLUMNS, "cosine", "training-free flow"]
     report.table("Gray-Scott, nothing known but 24 terms", columns, rows)
     report.note(
-        "Cosine: of the field found with the true one, 32 other pictures, both channels, all cells. Beside it, of training-"
-        "free flows, the odd part of Table 2 (table2_gray_scott), of scores trained on such pictures. The library has no learned "
-        "flow of fields to put beside it; those of points are in table1_lorenz."
+        "Cosine: of the field found with the true one, 32 other pictures, both channels, all cells. Beside it, of "
+        "training-free flows, the odd part of Table 2 (table2_gray_scott), of scores trained on such pictures. The "
+        "library has no learned flow of fields to put there; those of points are in table1_lorenz."
     )
 
 

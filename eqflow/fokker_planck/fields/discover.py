@@ -96,6 +96,8 @@ def discover(
         functionals: the test functionals; None: three for each unknown.
         grid: stencil, spacing and border; None: five points, spacing 1, periodic.
         dt: the step, if the pictures were made by x -> x + f(x) dt with a step worth mentioning; None: continuous time.
+            It counts in the unit of time that `unit` sets, and a chosen unit is a coefficient of 1 or -1: give the unit
+            where that is not so.
         unit: the coefficients that set the unit of time, such as {"u v^2 in du/dt": -1.0}; None: chosen, unless a known
             noise sets it.
         threshold: a term has to lower the J statistic by its square, see `sparsest`.
