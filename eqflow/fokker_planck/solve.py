@@ -81,6 +81,19 @@ class Solution(NamedTuple):
     condition: float
 
 
+def check_rank(rank: int, unknowns: int) -> None:
+    """Refuse fewer conditions than unknowns.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    if rank < unknowns:
+        raise ValueError(
+            f"expected at least as many independent conditions as unknowns, got {rank} for {unknowns}: take more test "
+            "functions, or more points"
+        )
+
+
 def solve(matrix: Tensor, target: Tensor, names: tuple[str, ...]) -> Solution:
     """argmin |matrix theta - target|^2, the columns scaled to norm 1.
 
@@ -88,11 +101,7 @@ def solve(matrix: Tensor, target: Tensor, names: tuple[str, ...]) -> Solution:
         ValueError: fewer rows than columns, or dependent columns, which are named.
     """
     rank, unknowns = matrix.shape
-    if rank < unknowns:
-        raise ValueError(
-            f"expected at least as many independent conditions as unknowns, got {rank} for {unknowns}: take more test "
-            "functions, or more points"
-        )
+    check_rank(rank, unknowns)
     norms = matrix.norm(dim=0)
     silent = norms <= _SILENT * norms.max()
     scales = torch.where(silent, torch.inf, norms)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from eqflow.fokker_planck.estimate import Conditions, Fit, Subset, Weighted, estimate, first_step
-from eqflow.fokker_planck.solve import CUT
+from eqflow.fokker_planck.solve import CUT, check_rank
 
 _EACH_SIZE = 3  # sets that are judged by their own weights
 _SEARCHES = 4  # with the weights of the last set, until it stays
@@ -99,6 +99,7 @@ def sparsest(
     coefficients = first_step(conditions) if coefficients is None else coefficients
     for _ in range(_SEARCHES):
         weighted, last = Weighted.of((conditions,), coefficients, cut), best
+        check_rank(*weighted.matrix.shape)
         problem = _judge(_proposed(weighted, width), conditions, judged, threshold, cut, rounds)
         if not judged:
             raise problem or ValueError("expected at least one term to choose from, got none")

@@ -83,6 +83,11 @@ def test_a_set_that_the_data_contradict_is_no_bargain():
     assert score(bad, 64, 4.0) > score(good, 64, 4.0) + 6 * 16
 
 
+def test_fewer_conditions_than_terms_are_refused():
+    with pytest.raises(ValueError, match="as many independent conditions as unknowns, got 14 for 19"):
+        sparsest(conditions(15, seed=0), **OPTIONS)
+
+
 @pytest.mark.parametrize("options", [{"threshold": 0.0}, {"width": 0}])
 def test_bad_arguments_are_refused(options):
     with pytest.raises(ValueError, match="positive threshold and a width from 1 up"):
