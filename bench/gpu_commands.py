@@ -78,7 +78,12 @@ def commands(options: argparse.Namespace) -> list[Command]:
         base = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests"), *parallel, *words]
         # 5: nothing was collected. A dry run only asks whether the tests can be collected.
         return Command(
-            name, limit, [*base, *(["--collect-only"] if options.dry_run else [])], allowed=(0, 5), beside=True
+            name,
+            limit,
+            [*base, *(["--collect-only"] if options.dry_run else [])],
+            allowed=(0, 5),
+            more={"OMP_NUM_THREADS": "2"},  # every process would take all cores
+            beside=True,
         )
 
     sanitizer = _tool("compute-sanitizer")
@@ -94,7 +99,7 @@ def commands(options: argparse.Namespace) -> list[Command]:
         *build,
         measure("environment", 60),
         measure("bits", 60, beside=True),
-        tests("gpu-tests", 100, "-m", "gpu"),
+        tests("gpu-tests", 180, "-m", "gpu"),
         measure("networks", 60, beside=True),
         measure("sanitized", 60, *sanitize, "memcheck", label="memcheck", skipped=absent, more=plain, beside=True),
         measure("sanitized", 60, *sanitize, "racecheck", label="racecheck", skipped=absent, more=plain, beside=True),
@@ -113,5 +118,5 @@ def commands(options: argparse.Namespace) -> list[Command]:
         measure("peers", 90),
         measure("triton", 60),
         measure("disk", 60),
-        tests("tests", 120, "-m", "not gpu"),
+        tests("tests", 240, "-m", "not gpu"),
     ]

@@ -66,9 +66,9 @@ def network_values(setting: Setting) -> Iterator[dict]:
 
 
 def training(setting: Setting) -> Iterator[dict]:
-    """Seconds that some models need for 12,800 steps of 2048 rows, from a fortieth of the steps."""
+    """Seconds that some models need for 12,800 steps of 2048 rows, from an eightieth of the steps."""
     cases = [("released", 100), ("released", 1), ("width 64", 100), ("default", 100)]
-    rows, steps = (8, 2) if setting.dry else (2048, STEPS // 40)
+    rows, steps = (8, 2) if setting.dry else (2048, STEPS // 80)
     for name, models in cases[: 1 if setting.dry else None]:
         network, models = NETWORKS[name], 2 if setting.dry else models
         points, scores, weights = rows_of(network, 64 if setting.dry else 50_000, models, setting.device)

@@ -153,7 +153,7 @@ public:
 
   __device__ __forceinline__ void store_rows(float *at, int distance, const float (&sum)[MlpPlan::high][4]) const {
     EQFLOW_UNROLL
-    for (int r = 0; r < MlpPlan::high; ++r) store_four(at + r * distance * plan.stride, sum[r]);
+    for (int r = 0; r < MlpPlan::high; ++r) store_four<place>(at + r * distance * plan.stride, sum[r]);
   }
 
   // Where a sum begins: at the bias in the columns of the state.
@@ -242,14 +242,14 @@ public:
         slope[c] = slope_of_silu(z[c], s);
         z[c] *= s;
       }
-      store_four(to + at, z);
+      store_four<place>(to + at, z);
 #pragma unroll 1
       for (int k = 1; k <= directions; ++k) {
         Four y;
         load_four(state + at + k * rows, y);
         EQFLOW_UNROLL
         for (int c = 0; c < 4; ++c) y[c] *= slope[c];
-        store_four(to + at + k * rows, y);
+        store_four<place>(to + at + k * rows, y);
       }
     });
   }
@@ -346,78 +346,81 @@ public:
           sum[c] = fused(bend[c] * y[c], t[c], sum[c]);
           t[c] *= slope[c];
         }
-        store_four(both + at + k * rows, t);
+        store_four<place>(both + at + k * rows, t);
       }
-      store_four(both + at, sum);
+      store_four<place>(both + at, sum);
     });
   }
 
-  // Adds both * source^T over the columns to the gradient of a layer, outs x ins numbers a thread. step: of the
+  // Adds both * source^T over the columns to the gradient of a layer, outs x ins numbers two threads. step: of the
   // features that a tangent of the first layer depends on; the features of a thread then have one coordinate, so that
-  // the columns of the others need not be met. A warp takes 4 rows times 8 features side by side, and so does each of
-  // the other rows and features of its threads.
+  // the columns of the others need not be met. A warp takes 4 rows times 4 features side by side, and so does each of
+  // the other rows and features of its threads; two threads share the columns, and then the numbers.
   template <int outs, int ins>
   __device__ __forceinline__ void add_gradient(const MlpLayer &layer, const float *both, const float *source, int step,
                                                const Gradient &gradient) const {
     const int blocks = layer.into / step, across = (blocks + ins - 1) / ins, down = (layer.out + outs - 1) / outs;
-    const int shares = (across * step + 7) / 8;
+    const int shares = (across * step + 3) / 4;
 #pragma unroll 1
     for (int item = thread; item < shares * ((down + 3) / 4) * warp; item += plan.threads) {
-      const int share = item / warp, lane = item % warp;
-      const int q = share % shares * 8 + lane % 8, first = share / shares * 4 + lane / 8;
-      if (q >= across * step || first >= down) continue;
+      const int share = item / warp, lane = item % warp, half = lane / 16;
+      const int wanted = share % shares * 4 + lane % 4, wanted_row = share / shares * 4 + lane / 4 % 4;
+      const bool there = wanted < across * step && wanted_row < down; // all lanes exchange their sums
+      const int q = there ? wanted : 0, first = there ? wanted_row : 0;
       const int coordinate = q / across; // 0 where step is 1
       const auto feature = [&](int i) {  // or -1
         const int place_of_feature = q - coordinate * across + i * across;
-        return place_of_feature < blocks ? coordinate + step * place_of_feature : -1;
+        return there && place_of_feature < blocks ? coordinate + step * place_of_feature : -1;
       };
       const auto row = [&](int o) { return first + o * down < layer.out ? first + o * down : -1; };
+      // Half of the columns; or the state's, and those of the tangents that are not zero.
+      const int middle = (columns / 2 + 3) & ~3;
+      const int begin = half == 0 ? 0 : step == 1 ? middle : rows * (1 + coordinate);
+      const int end = step > 1 ? begin + rows : half == 0 ? middle : columns;
       const float *left[outs], *right[ins];
       float sum[outs * ins] = {};
       EQFLOW_UNROLL
-      for (int o = 0; o < outs; ++o) left[o] = both + (row(o) < 0 ? first : row(o)) * plan.stride;
+      for (int o = 0; o < outs; ++o) left[o] = both + (row(o) < 0 ? first : row(o)) * plan.stride + begin;
       EQFLOW_UNROLL
-      for (int i = 0; i < ins; ++i) right[i] = source + (feature(i) < 0 ? coordinate : feature(i)) * plan.stride;
-      // The state's columns, and those of the tangents that are not zero.
-      const int width = (columns - rows) / step;
+      for (int i = 0; i < ins; ++i)
+        right[i] = source + (feature(i) < 0 ? coordinate : feature(i)) * plan.stride + begin;
 #pragma unroll 1
-      for (int part = 0; part < 2; ++part) {
-#pragma unroll 1
-        for (int column = 0; column < (part == 0 ? rows : width); column += 4) {
-          Four x[ins], a;
-          EQFLOW_UNROLL
-          for (int i = 0; i < ins; ++i) {
-            load_four(right[i], x[i]);
-            right[i] += 4;
-          }
-          EQFLOW_UNROLL
-          for (int o = 0; o < outs; ++o) {
-            load_four(left[o], a);
-            left[o] += 4;
-            EQFLOW_UNROLL
-            for (int i = 0; i < ins; ++i) {
-              EQFLOW_UNROLL
-              for (int c = 0; c < 4; ++c) sum[o * ins + i] = fused(a[c], x[i][c], sum[o * ins + i]);
-            }
-          }
+      for (int column = begin; column < end; column += 4) {
+        Four x[ins], a;
+        EQFLOW_UNROLL
+        for (int i = 0; i < ins; ++i) {
+          load_four(right[i], x[i]);
+          right[i] += 4;
         }
         EQFLOW_UNROLL
-        for (int o = 0; o < outs; ++o) left[o] += coordinate * width;
-        EQFLOW_UNROLL
-        for (int i = 0; i < ins; ++i) right[i] += coordinate * width;
+        for (int o = 0; o < outs; ++o) {
+          load_four(left[o], a);
+          left[o] += 4;
+          EQFLOW_UNROLL
+          for (int i = 0; i < ins; ++i) {
+            EQFLOW_UNROLL
+            for (int c = 0; c < 4; ++c) sum[o * ins + i] = fused(a[c], x[i][c], sum[o * ins + i]);
+          }
+        }
       }
-      int place_of_sum[outs * ins];
+      constexpr int kept = (outs + 1) / 2; // rows of each of the two threads; the only row is the first one's
+      float own[kept * ins];
+      int place_of_sum[kept * ins];
       EQFLOW_UNROLL
-      for (int o = 0; o < outs; ++o) {
+      for (int o = 0; o < kept; ++o) {
+        const int own_row = outs == 1 && half == 1 ? -1 : half == 0 ? row(o) : row(o + outs / 2);
         EQFLOW_UNROLL
-        for (int i = 0; i < ins; ++i)
+        for (int i = 0; i < ins; ++i) {
+          const float low = sum[o * ins + i], high_one = sum[(o + outs / 2) * ins + i];
+          own[o * ins + i] = (half == 0 ? low : high_one) + __shfl_xor_sync(~0u, half == 0 ? high_one : low, 16);
           place_of_sum[o * ins + i] =
-              row(o) < 0 || feature(i) < 0 ? -1 : layer.parameters + row(o) * layer.into + feature(i);
+              own_row < 0 || feature(i) < 0 ? -1 : layer.parameters + own_row * layer.into + feature(i);
+        }
       }
-      gradient.add(place_of_sum, sum);
+      gradient.add(place_of_sum, own);
     }
     if (layer.bias < 0) return;
-    for (int o = thread; o < layer.out; o += plan.threads) {
+    for (int o = plan.threads - 1 - thread; o < layer.out; o += plan.threads) { // the last warps had less to do
       Four sum = {}, four;
 #pragma unroll 1
       for (int column = 0; column < rows; column += 4) {

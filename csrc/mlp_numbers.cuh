@@ -1,6 +1,7 @@
 // What a CUDA thread does to the numbers of a network: its functions, and four numbers at a time to and from memory.
 #pragma once
 #include "cuda.cuh"
+#include "mlp_plan.h"
 #include "philox.h"
 
 namespace eqflow {
@@ -62,8 +63,20 @@ __device__ __forceinline__ void load_four(const float *from, Four &to) {
   to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
 }
 
-__device__ __forceinline__ void store_four(float *to, const Four &from) {
+// Spelled out, because nvcc cuts the assignment into four stores.
+template <Place place> __device__ __forceinline__ void store_four(float *to, const Four &from) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (place == Place::on_chip)
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+                 "f"(from[0]), "f"(from[1]), "f"(from[2]), "f"(from[3])
+                 : "memory");
+  else
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "f"(from[0]),
+                 "f"(from[1]), "f"(from[2]), "f"(from[3])
+                 : "memory");
+#else
   *reinterpret_cast<float4 *>(to) = make_float4(from[0], from[1], from[2], from[3]);
+#endif
 }
 
 } // namespace eqflow
