@@ -2,7 +2,7 @@
 
 Not in the paper, but the answer to its question: how much of the dynamics does a distribution of patterns fix? Its
 flows reach a similarity of 0.25 to 0.59 with the truth. Here the equation itself is looked for, out of 24 candidate
-terms, from final states of 128 x 128 in no order. `--models` is the number of independent data sets. An hour and a half
+terms, from final states of 128 x 128 in no order. `--models` is the number of independent data sets. Forty minutes
 on one core, most of it for pictures and for 8,192 of them at once.
 """
 
