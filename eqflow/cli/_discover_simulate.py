@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from eqflow.cli import _progress, _steps
+from eqflow.cli import _films, _pictures, _progress, _steps
 from eqflow.cli._words import count
 
 _MOST = 16  # pictures that are followed
 _ALIKE = 3.0  # standard errors
+_SHOWN, _FRAMES, _PIXELS, _RATE = 6, 100, 400, 25.0  # of the film: pictures, most frames, its width, frames a second
 _STABLE = 0.25  # of the largest stable step, where the pictures come from no map
 
 
@@ -19,6 +21,8 @@ class Simulated(NamedTuple):
     facts: dict
     states: Any  # Tensor [pictures, channels, height, width], or None where they left all bounds
     time: float
+    frames: list[Any]  # of the film, Tensor [pictures, height, width] of the last channel
+    every: int  # steps between them
 
 
 class _Meter(_steps.Meter):
@@ -55,16 +59,21 @@ def run(data: Any, answer: Any, steps: int, seed: int) -> Simulated:
         strengths[channel] = max(value, 0.0)
     spread = (2 * dt * torch.tensor(strengths, dtype=pictures.dtype)).sqrt()[:, None, None]
     state = pictures[:_MOST].clone()
-    meter = _Meter(len(state))
+    meter, every = _Meter(len(state)), -(-steps // _FRAMES)
+    frames = [state[:_SHOWN, -1]]
     with _progress.display(meter, "simulate", steps, 0):
         for step in range(steps):
             state = state + dt * found.drift(state, answer.grid)
             if spread.any():
                 state = state + spread * ops.normal(len(state), state[0].numel(), seed=seed, step=step).view_as(state)
             meter.observe(_steps.Progress(step + 1, steps))
+            if (step + 1) % every == 0 and state[:_SHOWN].isfinite().all():
+                frames.append(state[:_SHOWN, -1])
             if (step % 100 == 99 or step + 1 == steps) and not state.isfinite().all():
                 said = f"simulated: left all bounds within {count(step + 1)} steps of {dt:g}"
-                return Simulated([said], {"steps": step + 1, "dt": dt, "finite": False}, None, dt * (step + 1))
+                return Simulated(
+                    [said], {"steps": step + 1, "dt": dt, "finite": False}, None, dt * (step + 1), frames, every
+                )
     lines, facts = [f"simulated: {len(state)} pictures for {count(steps)} steps of {dt:g}"], {"steps": steps, "dt": dt}
     before, after = radial_spectrum(pictures), radial_spectrum(state)
     for channel, name in enumerate(data.stills.names):
@@ -88,4 +97,19 @@ def run(data: Any, answer: Any, steps: int, seed: int) -> Simulated:
         if kept
         else "  the pictures change under the equation"
     )
-    return Simulated(lines, facts | {"kept": kept}, state, dt * steps)
+    return Simulated(lines, facts | {"kept": kept}, state, dt * steps, frames, every)
+
+
+def save_film(out: Path, data: Any, simulated: Simulated) -> None:
+    """The last channel of some pictures as the found equation moves them, a GIF or MP4."""
+    fields = [frame.float().numpy() for frame in simulated.frames]
+    words = _pictures.Words(
+        title="found equation",
+        details=["from the pictures", f"{count(len(fields[0]))} of {count(len(data.stills.values))}"],
+        field=data.stills.names[-1],
+        limits=_pictures.limits(fields[0]),
+        stamp=f"step {count(simulated.every * (len(fields) - 1))}",
+    )
+    sheet = _pictures.Sheet(*fields[0].shape, words, None, _PIXELS)
+    drawings = (sheet.draw(tiles, f"step {count(at * simulated.every)}") for at, tiles in enumerate(fields))
+    _films.save_film(out, drawings, _pictures.palette("magma"), _RATE)

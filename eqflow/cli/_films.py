@@ -26,8 +26,7 @@ def check_target(out: Path, overwrite: bool) -> None:
     """
     if out.suffix.lower() not in STILL + FILMS:
         raise usage(f"expected --out to end in .png, .gif or .mp4, got {str(out)!r}")
-    if out.suffix.lower() == ".mp4" and not importlib.util.find_spec("imageio_ffmpeg"):
-        raise Problem("an MP4 needs ffmpeg, which is not installed: pip install 'eqflow[video]', or write a .gif")
+    check_codec(out)
     if out.is_dir():
         raise usage(f"expected --out to be a file, but {out} is a folder: write {out / 'picture.png'}")
     if not out.parent.is_dir():
@@ -36,6 +35,16 @@ def check_target(out: Path, overwrite: bool) -> None:
         raise Problem(f"expected to be allowed to write in {out.parent}: choose another --out")
     if out.exists() and not overwrite:
         raise Problem(f"{out} exists already: add --overwrite to replace it, or choose another --out")
+
+
+def check_codec(out: Path) -> None:
+    """Whether a film of this ending can be written.
+
+    Raises:
+        Problem: a codec is not installed.
+    """
+    if out.suffix.lower() == ".mp4" and not importlib.util.find_spec("imageio_ffmpeg"):
+        raise Problem("an MP4 needs ffmpeg, which is not installed: pip install 'eqflow[video]', or write a .gif")
 
 
 @contextmanager

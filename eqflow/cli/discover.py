@@ -87,6 +87,10 @@ def discover(
         Path | None,
         option("--show", metavar="FILE", help="Draw the pictures and how they move, as PNG.", panel=_FILES),
     ] = None,
+    film: Annotated[
+        Path | None,
+        option("--film", metavar="FILE", help="Film of --simulate, as GIF or MP4.", panel=_FILES),
+    ] = None,
     as_json: Json = None,
 ) -> None:
     """Find the equation du/dt = f(u, Δu, ...) that keeps an ensemble of pictures as it is.
@@ -97,6 +101,7 @@ def discover(
 
     \b
     eqflow generate wave --samples 256 --out wave && eqflow discover wave
+    eqflow discover wave --simulate 2000 --film wave.gif
     eqflow discover cells/ --names u --library polynomial:3+laplacian+bilaplacian
     eqflow discover maze --equation "u: 1, u, u v^2, lap u" --equation "v: v, u v^2, lap v"
     """
@@ -106,6 +111,8 @@ def discover(
         raise usage("expected a dataset or pictures; see `eqflow discover --help`")
     if show is not None and show.suffix.lower() != ".png":
         raise usage(f"expected --show FILE.png, got {str(show)!r}")
+    if film is not None:
+        _check_film(film, simulate)
     number("--threshold", threshold, above=0)
     if spacing is not None:
         number("--spacing", spacing, above=0)
@@ -133,8 +140,23 @@ def discover(
         raise Problem(in_options(error)) from None
     if as_json is not None:
         write_json(as_json, answer.facts | ({"simulation": simulated.facts} if simulated else {}))
+    if film is not None:
+        _discover_simulate.save_film(film, data, simulated)
+        typer.echo(f"wrote {film}")
     if show is not None:
         from eqflow.cli import _discover_picture
 
         _discover_picture.draw(show, data, answer, simulated)
     raise typer.Exit(1 if answer.contradicted else 0)
+
+
+def _check_film(film: Path, simulate: int | None) -> None:
+    from eqflow.cli import _films
+
+    if film.suffix.lower() not in _films.FILMS:
+        raise usage(f"expected --film FILE.gif or FILE.mp4, got {str(film)!r}")
+    if simulate is None:
+        raise usage("expected --simulate N with --film, which shows the found equation at work: add it")
+    if film.is_dir() or not film.parent.is_dir():
+        raise usage(f"expected --film to be a file in a folder that exists, got {film}: make it, or choose another")
+    _films.check_codec(film)

@@ -63,11 +63,17 @@ def test_the_equation_of_pictures(folder):
 
 
 def test_the_equation_runs_and_keeps_the_pictures(folder):
-    result = run(folder / "linear.npy", *LINEAR, "--simulate", "300", "--json", folder / "kept.json")
+    film = folder / "kept.gif"
+    result = run(folder / "linear.npy", *LINEAR, "--simulate", "300", "--json", folder / "kept.json", "--film", film)
     assert result.exit_code == 0, result.output
     assert "means and deviations stay within 3 standard errors" in result.stdout
     facts = json.loads((folder / "kept.json").read_text())["simulation"]
     assert facts["kept"] and facts["u"]["spectrum"] > 0.9 and facts["steps"] == 300
+    with Image.open(film) as picture:
+        first = np.array(picture.convert("RGB"), int)
+        picture.seek(50)
+        # The start and every third step, and the pictures move.
+        assert picture.n_frames == 101 and abs(np.array(picture.convert("RGB"), int) - first).mean() > 5
     again = run(folder / "linear.npy", *LINEAR, "--simulate", "300", "--seed", "5")
     assert again.stdout.splitlines()[:3] == result.stdout.splitlines()[:3] and again.stdout != result.stdout
 
@@ -140,6 +146,9 @@ def test_images_and_formulas(folder, tmp_path):
         (["{}/linear.npy", "--step", "continuous:2"], "only euler has a size", 2),
         (["{}/linear.npy", *LINEAR, "--functionals", "4:2:3"], "--functionals as N or N:M", 2),
         (["{}/linear.npy", *LINEAR, "--functionals", ""], "whole number from 1 up", 2),
+        (["{}/linear.npy", *LINEAR, "--film", "a.gif"], "expected --simulate N with --film", 2),
+        (["{}/linear.npy", *LINEAR, "--simulate", "9", "--film", "a.png"], "expected --film FILE.gif or FILE.mp4", 2),
+        (["{}/linear.npy", *LINEAR, "--simulate", "9", "--film", "no/a.gif"], "a folder that exists", 2),
         (["{}/linear.npy", *LINEAR, "--crop", "--simulate", "9"], "whole, periodic pictures for --simulate", 2),
         (["{}/linear.npy", "--equation", "w: u"], "a channel of u", 2),
         (["{}/linear.npy", "--equation", "u: u, q"], "got 'q'", 1),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -134,15 +135,18 @@ def discover(
         return _of_static(whole, model, held, unit or {}, **options)
     if unit is None:
         sets_the_scale = any(strength for strength in model.noise)
-        unit = {} if sets_the_scale else choose_unit(whole, model, _sparsest(options), **options)
+        with _one_thread():
+            unit = {} if sets_the_scale else choose_unit(whole, model, _sparsest(options), **options)
     conditions = _fixing(whole, unit)
     if dt is None:
-        selection = sparsest(conditions, **options)
+        with _one_thread():
+            selection = sparsest(conditions, **options)
     else:  # of the map's path the whole library knows enough, while a choice of terms would feel its curvature
         fit = estimate(conditions, rounds=_ROUNDS, cut=CUT)
         for number in range(1, passes):
             last, conditions = fit, _fixing(form(number, _everything(model, unit, fit)), unit)
-            selection = sparsest(conditions, _in_order(conditions, last) if number > 1 else None, **options)
+            with _one_thread():
+                selection = sparsest(conditions, _in_order(conditions, last) if number > 1 else None, **options)
             fit = selection.fit
             if fit.names == last.names and _change(fit, last) < _SETTLED:
                 break
@@ -150,6 +154,17 @@ def discover(
     kept = Subset(conditions, tuple(conditions.names.index(name) for name in fit.names))
     blind = sensitivity(kept, fit, cut=CUT)
     return Discovery(model, (fit,), selection, Identifiable(dict(unit), held, blind), _everything(model, unit, fit))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """For many small matrices: threads that wait for each other made it forty times as slow beside another program."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _sparsest(options: Mapping[str, Any]) -> Callable[[Conditions], Fit]:
