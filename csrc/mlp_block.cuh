@@ -411,8 +411,8 @@ public:
         const int own_row = outs == 1 && half == 1 ? -1 : half == 0 ? row(o) : row(o + outs / 2);
         EQFLOW_UNROLL
         for (int i = 0; i < ins; ++i) {
-          const float low = sum[o * ins + i], high_one = sum[(o + outs / 2) * ins + i];
-          own[o * ins + i] = (half == 0 ? low : high_one) + __shfl_xor_sync(~0u, half == 0 ? high_one : low, 16);
+          const float lower = sum[o * ins + i], upper = sum[(o + outs / 2) * ins + i];
+          own[o * ins + i] = (half == 0 ? lower : upper) + __shfl_xor_sync(~0u, half == 0 ? upper : lower, 16);
           place_of_sum[o * ins + i] =
               own_row < 0 || feature(i) < 0 ? -1 : layer.parameters + own_row * layer.into + feature(i);
         }

@@ -60,7 +60,7 @@ def run(data: Any, answer: Any, steps: int, seed: int) -> Simulated:
     spread = (2 * dt * torch.tensor(strengths, dtype=pictures.dtype)).sqrt()[:, None, None]
     state = pictures[:_MOST].clone()
     meter, every = _Meter(len(state)), -(-steps // _FRAMES)
-    frames = [state[:_SHOWN, -1]]
+    frames = [state[:_SHOWN, -1].clone()]  # a view would keep every whole state
     with _progress.display(meter, "simulate", steps, 0):
         for step in range(steps):
             state = state + dt * found.drift(state, answer.grid)
@@ -68,7 +68,7 @@ def run(data: Any, answer: Any, steps: int, seed: int) -> Simulated:
                 state = state + spread * ops.normal(len(state), state[0].numel(), seed=seed, step=step).view_as(state)
             meter.observe(_steps.Progress(step + 1, steps))
             if (step + 1) % every == 0 and state[:_SHOWN].isfinite().all():
-                frames.append(state[:_SHOWN, -1])
+                frames.append(state[:_SHOWN, -1].clone())
             if (step % 100 == 99 or step + 1 == steps) and not state.isfinite().all():
                 said = f"simulated: left all bounds within {count(step + 1)} steps of {dt:g}"
                 return Simulated(
